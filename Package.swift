@@ -1,0 +1,61 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// What every target is compiled with: Swift 6 mode, no implicit existentials, no leaked imports.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .treatAllWarnings(as: .error),
+]
+
+let package = Package(
+    name: "tally",
+    products: [
+        .executable(name: "tally", targets: ["tally"])
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+        .package(
+            url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        // Arrows go up this list only.
+        .target(name: "CTallyIntrinsics"),
+        .target(name: "TallyCore", dependencies: ["CTallyIntrinsics"], swiftSettings: strict),
+        .target(
+            name: "TallyEngine", dependencies: ["TallyCore", "CTallyIntrinsics"],
+            swiftSettings: strict),
+        .target(name: "TallyStorage", dependencies: ["TallyCore"], swiftSettings: strict),
+        .target(name: "TallyRESP", dependencies: ["TallyCore"], swiftSettings: strict),
+        .target(
+            name: "TallyNode",
+            dependencies: ["CTallyIntrinsics", "TallyCore", "TallyEngine", "TallyStorage"],
+            swiftSettings: strict),
+        .target(
+            name: "TallyServer",
+            dependencies: [
+                "TallyCore", "TallyEngine", "TallyRESP", "TallyNode",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ], swiftSettings: strict),
+        .executableTarget(
+            name: "tally",
+            dependencies: [
+                "TallyCore", "TallyEngine", "TallyStorage", "TallyNode", "TallyServer",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+                .product(name: "Yams", package: "Yams"),
+            ], swiftSettings: strict),
+    ]
+)

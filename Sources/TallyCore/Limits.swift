@@ -1,0 +1,53 @@
+/// Every bound of the server that is not a user's setting, in one place.
+///
+/// Whatever a client, a file or a peer announces is compared with one of these before memory is
+/// spent on it. `docs/limits.md` says what happens at each.
+public enum Limits {
+    // MARK: Keys and commands
+
+    /// Longest key, bytes.
+    public static let keyBytesMax = 4096
+    /// Most arguments in one command, its name included.
+    public static let argumentsMax = 1 << 20
+    /// Longest single argument, bytes.
+    public static let bulkBytesMax = 1 << 20
+    /// Longest command, its framing included, bytes.
+    public static let commandBytesMax = 8 << 20
+    /// Longest inline (plain text) command, bytes.
+    public static let inlineBytesMax = 64 << 10
+
+    // MARK: Connections
+
+    /// Replies that one connection may have waiting for the disk or for its reader before its
+    /// further commands are left unread.
+    public static let pipelineDepthMax = 1 << 16
+    /// Reply bytes that one connection may have waiting before its further commands are left
+    /// unread. One command's own reply may exceed it.
+    public static let outputBytesMax = 1 << 20
+    /// Unfinished command bytes and unsent reply bytes that all connections together may hold; the
+    /// connection that asks for more is closed with an error.
+    public static let connectionBytesMax = 512 << 20
+    /// Longest client name, and longest library name or version, bytes.
+    public static let clientNameBytesMax = 1024
+
+    // MARK: Journal
+
+    /// Bytes reserved for one journal file when it is created.
+    public static let journalFileBytes = 64 << 20
+    /// Most payload bytes in one commit group; at least twice `commandBytesMax`, so that a command
+    /// always fits. Commands beyond it wait for the next group.
+    public static let groupBytesMax = 24 << 20
+    /// Bytes of a commit group that `none` and `interval` write without waiting for their delay.
+    public static let groupBytesEager = 1 << 20
+    /// Longest time an update under `durability = none` stays in the process, milliseconds.
+    public static let writeDelayMilliseconds = 10
+    /// Wait between two attempts to reserve journal space on a full disk, milliseconds.
+    public static let spaceRetryMilliseconds = 500
+
+    // MARK: Partitions
+
+    /// Most partitions of one data set; a power of two.
+    public static let partitionsMax = 1024
+    /// Partitions of a new data set unless the user says otherwise; a power of two.
+    public static let partitionsDefault = 64
+}

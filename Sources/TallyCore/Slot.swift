@@ -1,0 +1,80 @@
+/// Where a string key lives: one of the 16,384 slots of Redis Cluster.
+///
+/// The slot is CRC16 (XMODEM) of the key, or of what stands between its first `{` and the next
+/// `}` when that is not empty, so that keys with one hash tag share a slot.
+public struct Slot: Equatable, Hashable, Sendable {
+    /// How many slots there are.
+    public static let count = 16384
+
+    /// 0 ..< 16384.
+    public let index: UInt16
+
+    /// The slot of `key`.
+    ///
+    /// - Complexity: O(*n*) in the length of the key.
+    public init(of key: UnsafeRawBufferPointer) {
+        index = Self.checksum(Self.hashedPart(of: key)) & 0x3fff
+    }
+
+    /// The partition that holds this slot: partitions are contiguous ranges of slots, so doubling
+    /// their number splits each in two.
+    public func partition(of partitionCount: Int) -> Int {
+        (Int(index) &* partitionCount) &>> 14
+    }
+
+    private static func hashedPart(of key: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+        guard let open = key.firstIndex(of: UInt8(ascii: "{")) else { return key }
+        let afterOpen = key[(open + 1)...]
+        guard let close = afterOpen.firstIndex(of: UInt8(ascii: "}")), close > open + 1 else {
+            return key
+        }
+        return UnsafeRawBufferPointer(rebasing: key[(open + 1)..<close])
+    }
+
+    /// CRC16 with polynomial 0x1021, no reflection, starting from zero.
+    static func checksum(_ bytes: UnsafeRawBufferPointer) -> UInt16 {
+        tables.withUnsafeBufferPointer { tables in
+            var crc: UInt16 = 0
+            var offset = 0
+            while offset &+ 8 <= bytes.count {
+                let word = UInt64(
+                    bigEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+                    ^ UInt64(crc) &<< 48
+                let high =
+                    tables[7 &<< 8 | Int(word &>> 56)]
+                    ^ tables[6 &<< 8 | Int(word &>> 48 & 0xff)]
+                    ^ tables[5 &<< 8 | Int(word &>> 40 & 0xff)]
+                    ^ tables[4 &<< 8 | Int(word &>> 32 & 0xff)]
+                crc =
+                    high
+                    ^ tables[3 &<< 8 | Int(word &>> 24 & 0xff)]
+                    ^ tables[2 &<< 8 | Int(word &>> 16 & 0xff)]
+                    ^ tables[1 &<< 8 | Int(word &>> 8 & 0xff)]
+                    ^ tables[Int(word & 0xff)]
+                offset &+= 8
+            }
+            while offset < bytes.count {
+                crc = crc &<< 8 ^ tables[Int(UInt8(truncatingIfNeeded: crc &>> 8) ^ bytes[offset])]
+                offset &+= 1
+            }
+            return crc
+        }
+    }
+
+    /// Eight tables of 256: table *k* advances a byte through *k* more zero bytes.
+    private static let tables: [UInt16] = {
+        var tables = [UInt16](repeating: 0, count: 8 * 256)
+        for byte in 0..<256 {
+            var remainder = UInt16(byte) << 8
+            for _ in 0..<8 {
+                remainder = remainder << 1 ^ (remainder & 0x8000 != 0 ? 0x1021 : 0)
+            }
+            tables[byte] = remainder
+        }
+        for index in 256..<(8 * 256) {
+            let previous = tables[index - 256]
+            tables[index] = previous << 8 ^ tables[Int(previous >> 8)]
+        }
+        return tables
+    }()
+}

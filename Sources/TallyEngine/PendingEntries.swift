@@ -1,0 +1,247 @@
+import TallyCore
+
+/// The operations of one partition that the next commit group will carry, as journal entries.
+///
+/// Adds to one key are combined while the group is open: the first is written as an entry, equal
+/// ones after it only raise a count, and the count is written, as a run that points back to the
+/// first entry, when another delta or another operation on the key ends it. So a hot key costs a
+/// few bytes per group however often it is hit, and replay still sees every operation on a key in
+/// its order. Operations on different keys may change places; they do not affect each other.
+///
+/// The entries' layout is `docs/journal.md`.
+struct PendingEntries: ~Copyable {
+    /// Most bytes that one operation adds to the journal, its key not included.
+    static let entryOverheadMax = Partition.entryOverheadMax
+
+    /// A key that was added to in this group, and adds to it that are not written yet.
+    private struct Run {
+        var tag: UInt32
+        var generation: UInt32
+        /// Where the entry that names the key starts.
+        var entryOffset: UInt32
+        /// Adds not written yet.
+        var count: UInt32
+        var delta: Int64
+    }
+
+    private static let runSlots = 64
+
+    private var bytes: UnsafeMutableRawPointer
+    private var capacity: Int
+    private let runs: UnsafeMutablePointer<Run>
+    /// Runs with unwritten adds, one bit a slot.
+    private var openRuns: UInt64 = 0
+    /// Which group this is, so that no run outlives it.
+    private var generation: UInt32 = 1
+
+    /// Bytes written so far.
+    private(set) var byteCount = 0
+    /// Entries written so far.
+    private(set) var entryCount: UInt32 = 0
+    /// What the operations so far were allowed to take: an upper bound of what they will.
+    private(set) var reservedBytes = 0
+
+    init() {
+        capacity = 1024
+        bytes = .allocate(byteCount: capacity, alignment: 16)
+        runs = .allocate(capacity: Self.runSlots)
+        runs.initialize(
+            repeating: Run(tag: 0, generation: 0, entryOffset: 0, count: 0, delta: 0),
+            count: Self.runSlots)
+    }
+
+    deinit {
+        bytes.deallocate()
+        runs.deallocate()
+    }
+
+    /// Whether nothing has been recorded since the last `take`.
+    var isEmpty: Bool { reservedBytes == 0 }
+
+    // MARK: Recording
+
+    /// Records an applied operation.
+    ///
+    /// - Complexity: O(length of the key). Allocates only when the group outgrows its buffer.
+    @inline(__always)
+    mutating func append(_ operation: Operation) {
+        reservedBytes &+= Int(operation.keyByteCount) &+ Self.entryOverheadMax
+        if operation.kind == .add {
+            appendAdd(operation)
+        } else {
+            appendOther(operation)
+        }
+    }
+
+    @inline(__always)
+    private mutating func appendAdd(_ operation: Operation) {
+        let slot = Self.slot(operation.hash)
+        let run = runs + slot
+        let tag = UInt32(truncatingIfNeeded: operation.hash &>> 32)
+        if run.pointee.tag == tag, run.pointee.generation == generation,
+            keyEquals(run.pointee.entryOffset, operation)
+        {
+            if run.pointee.count > 0 {
+                let (sum, overflow) = run.pointee.count.addingReportingOverflow(operation.count)
+                if run.pointee.delta == operation.operand, !overflow {
+                    run.pointee.count = sum
+                    return
+                }
+                writeRun(slot)
+            }
+            run.pointee.delta = operation.operand
+            run.pointee.count = operation.count
+            openRuns |= 1 &<< UInt64(slot)
+            return
+        }
+        if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
+        let offset = byteCount
+        writeAdd(operation)
+        run.pointee = Run(
+            tag: tag, generation: generation, entryOffset: UInt32(truncatingIfNeeded: offset),
+            count: 0, delta: 0)
+    }
+
+    private mutating func appendOther(_ operation: Operation) {
+        if operation.kind == .clear {
+            writeOpenRuns()
+            forgetRuns()
+        } else {
+            let slot = Self.slot(operation.hash)
+            if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
+            runs[slot].generation = 0
+        }
+        write(operation)
+    }
+
+    // MARK: Handing over
+
+    /// Hands everything recorded so far to the caller, who deallocates it, and starts afresh on
+    /// `spare`, of `spareBytes` bytes.
+    mutating func take(
+        spare: UnsafeMutableRawPointer, spareBytes: Int
+    ) -> (bytes: UnsafeMutableRawPointer, capacity: Int) {
+        let taken = (bytes, capacity)
+        bytes = spare
+        capacity = spareBytes
+        byteCount = 0
+        entryCount = 0
+        reservedBytes = 0
+        forgetRuns()
+        return taken
+    }
+
+    private mutating func forgetRuns() {
+        generation = generation == .max ? 1 : generation + 1
+    }
+
+    /// Writes out all runs, so that `byteCount` is final.
+    mutating func writeOpenRuns() {
+        while openRuns != 0 { writeRun(openRuns.trailingZeroBitCount) }
+    }
+
+    // MARK: Entries
+
+    @inline(__always)
+    private mutating func writeAdd(_ operation: Operation) {
+        let start = reserve(Int(operation.keyByteCount) &+ Self.entryOverheadMax)
+        var end = start
+        if operation.operand == 1, operation.count == 1 {
+            end = writeHead(.increment, operation, at: end)
+        } else if operation.count == 1 {
+            end = writeHead(.add, operation, at: end)
+            end += Varint.write(Varint.zigzag(operation.operand), to: end)
+        } else {
+            end = writeHead(.addRun, operation, at: end)
+            end += Varint.write(Varint.zigzag(operation.operand), to: end)
+            end += Varint.write(UInt64(operation.count), to: end)
+        }
+        byteCount &+= end - start
+        entryCount &+= 1
+    }
+
+    private mutating func write(_ operation: Operation) {
+        let start = reserve(Int(operation.keyByteCount) + Self.entryOverheadMax)
+        var end = start
+        switch operation.kind {
+        case .set, .setIfAbsent, .setIfPresent:
+            let kind: EntryKind =
+                switch operation.kind {
+                case .set: .set
+                case .setIfAbsent: .setIfAbsent
+                default: .setIfPresent
+                }
+            end = writeHead(kind, operation, at: end)
+            end += Varint.write(Varint.zigzag(operation.operand), to: end)
+        case .delete:
+            end = writeHead(.delete, operation, at: end)
+        case .clear:
+            end.storeBytes(of: EntryKind.clear.rawValue, as: UInt8.self)
+            end += 1
+        case .get, .add:
+            preconditionFailure("not an operation for this entry")
+        }
+        byteCount += end - start
+        entryCount += 1
+    }
+
+    private mutating func writeRun(_ slot: Int) {
+        let start = reserve(Self.entryOverheadMax)
+        let run = runs[slot]
+        var end = start
+        end.storeBytes(of: EntryKind.again.rawValue, as: UInt8.self)
+        end += 1
+        end += Varint.write(UInt64(run.entryOffset), to: end)
+        end += Varint.write(Varint.zigzag(run.delta), to: end)
+        end += Varint.write(UInt64(run.count), to: end)
+        byteCount += end - start
+        entryCount += 1
+        runs[slot].count = 0
+        openRuns &= ~(1 &<< UInt64(slot))
+    }
+
+    @inline(__always)
+    private func writeHead(
+        _ kind: EntryKind, _ operation: Operation, at start: UnsafeMutableRawPointer
+    ) -> UnsafeMutableRawPointer {
+        start.storeBytes(of: kind.rawValue, as: UInt8.self)
+        let key = start + 1 + Varint.write(UInt64(operation.keyByteCount), to: start + 1)
+        key.copyMemory(from: operation.key, byteCount: Int(operation.keyByteCount))
+        return key + Int(operation.keyByteCount)
+    }
+
+    @inline(__always)
+    private mutating func reserve(_ wanted: Int) -> UnsafeMutableRawPointer {
+        if byteCount &+ wanted > capacity { grow(wanted) }
+        return bytes + byteCount
+    }
+
+    @inline(never)
+    private mutating func grow(_ wanted: Int) {
+        capacity = max(capacity * 2, byteCount + wanted)
+        let grown = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 16)
+        grown.copyMemory(from: bytes, byteCount: byteCount)
+        bytes.deallocate()
+        bytes = grown
+    }
+
+    @inline(__always)
+    private func keyEquals(_ entryOffset: UInt32, _ operation: Operation) -> Bool {
+        // The key follows the kind and a length of one or two bytes.
+        let entry = bytes + Int(entryOffset)
+        let first = entry.load(fromByteOffset: 1, as: UInt8.self)
+        var length = Int(first)
+        var start = 2
+        if first >= 0x80 {
+            length = Int(first & 0x7f) | Int(entry.load(fromByteOffset: 2, as: UInt8.self)) &<< 7
+            start = 3
+        }
+        return length == Int(operation.keyByteCount)
+            && Bytes.equal(entry + start, operation.key, length)
+    }
+
+    @inline(__always)
+    private static func slot(_ hash: UInt64) -> Int {
+        Int(truncatingIfNeeded: hash &>> 8) & (runSlots &- 1)
+    }
+}

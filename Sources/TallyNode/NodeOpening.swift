@@ -1,0 +1,131 @@
+public import TallyCore
+internal import TallyEngine
+public import TallyStorage
+
+/// What a node is made with.
+public struct NodeConfiguration: Sendable {
+    /// When replies may leave.
+    public var durability: Durability = .always
+    /// Partitions of a new data set; a power of two, at most `Limits.partitionsMax`.
+    public var partitionCount = Limits.partitionsDefault
+    /// Memory for counters from which on nothing is created any more, bytes; nil for no limit.
+    public var memoryBytesMax: Int?
+    /// Whether commands are answered without an engine, to measure everything else.
+    public var isNull = false
+    /// The journal's sizes.
+    public var journal = JournalConfiguration()
+    /// Where identities and hash seeds come from; a simulation gives its own.
+    public var random: @Sendable () -> UInt64 = { .random(in: .min ... .max) }
+
+    /// The defaults.
+    public init() {}
+}
+
+/// A node that is ready to serve, and what drives its journal.
+public struct NodeOpening<D: Disk> {
+    /// Executes operations.
+    public let node: Node
+    /// Takes them to the disk.
+    public let committer: Committer<D>
+    /// What was found on the disk.
+    public let scan: JournalScan
+
+    /// Recovers the node whose files are on `disk`, or begins a new one on an empty disk.
+    ///
+    /// - Throws: `JournalError`; the files are then as they were.
+    /// - Complexity: O(journal).
+    public init(
+        disk: D, clock: some Clock, configuration: NodeConfiguration
+    ) throws(JournalError) {
+        let hasher = KeyHasher(seed: configuration.random())
+        var partitions = Replay(hasher: hasher)
+        let opening = try JournalRecovery.open(
+            disk, configuration: configuration.journal,
+            identity: LogIdentity(high: configuration.random(), low: configuration.random()),
+            partitionCount: configuration.partitionCount,
+            nowMilliseconds: clock.wallMilliseconds(),
+            visit: { partitions.apply($0, $1) })
+        let scan = opening.scan
+        let partitionCount = scan.identity == nil ? configuration.partitionCount : scan.partitionCount
+        let writer = opening.writer
+        let budget = JournalBudget(
+            floorBytes: writer.floorBytes, pendingMax: configuration.journal.groupBytesMax)
+        node = Node(
+            partitionCount: partitionCount, hasher: hasher, sequence: writer.sequence,
+            memoryBytesMax: configuration.memoryBytesMax, isNull: configuration.isNull,
+            budget: budget,
+            gate: AcknowledgementGate(
+                durability: configuration.durability, clock: clock,
+                durableSequence: writer.sequence),
+            wakeUp: WakeUp(), partition: { partitions.take($0) })
+        committer = Committer(
+            node: node, clock: clock, durability: configuration.durability, writer: writer)
+        self.scan = scan
+        _ = try committer.prepareSpace()
+    }
+}
+
+/// Partitions while the journal is applied to them.
+private struct Replay: ~Copyable {
+    private let hasher: KeyHasher
+    private var partitions: [PartitionBox?] = []
+
+    init(hasher: KeyHasher) {
+        self.hasher = hasher
+    }
+
+    mutating func apply(_ group: JournalGroup, _ sections: [GroupSection]) -> String? {
+        for section in sections {
+            let box = box(section.partition)
+            do throws(EntryError) {
+                let entries = try box.partition.replay(
+                    section.bytes, partition: section.partition,
+                    sequence: group.position.sequence)
+                guard entries == section.entryCount else {
+                    return "\(entries) entries instead of \(section.entryCount)"
+                }
+            } catch {
+                return "partition \(section.partition): \(error)"
+            }
+        }
+        return nil
+    }
+
+    mutating func take(_ index: Int) -> Partition {
+        let box = box(index)
+        partitions[index] = nil
+        return box.take()
+    }
+
+    private mutating func box(_ index: Int) -> PartitionBox {
+        while partitions.count <= index { partitions.append(nil) }
+        if let box = partitions[index] { return box }
+        let box = PartitionBox(Partition(hasher: hasher))
+        partitions[index] = box
+        return box
+    }
+}
+
+private final class PartitionBox {
+    private var value: Partition?
+
+    init(_ partition: consuming Partition) {
+        value = consume partition
+    }
+
+    var partition: Partition {
+        _read {
+            guard value != nil else { preconditionFailure("partition taken") }
+            yield value!
+        }
+        _modify {
+            guard value != nil else { preconditionFailure("partition taken") }
+            yield &value!
+        }
+    }
+
+    func take() -> Partition {
+        guard let partition = value.take() else { preconditionFailure("partition taken twice") }
+        return partition
+    }
+}

@@ -1,0 +1,19 @@
+/// Every command and subcommand, for dispatch.
+enum CommandID: UInt8, Sendable {
+    // Counters
+    case get, increment, decrement, incrementBy, decrementBy
+    case set, setIfAbsent, getSet, getDelete, multipleGet, multipleSet, multipleSetIfAbsent
+    case delete, unlink, exists, touch, type, stringLength
+    case object, objectEncoding, objectHelp
+    case databaseSize, flushDatabase, flushAll
+
+    // Connection
+    case ping, echo, select, quit, reset, hello
+    case client, clientID, clientInfo, clientList, clientSetName, clientGetName, clientSetInfo
+    case clientReply, clientNoEvict, clientNoTouch, clientKill, clientHelp
+
+    // Server
+    case time, info
+    case command, commandCount, commandInfo, commandDocs, commandList, commandGetKeys, commandHelp
+    case config, configGet, configSet, configResetStatistics, configHelp
+}

@@ -1,0 +1,265 @@
+import TallyCore
+import TallyRESP
+
+/// The commands about the connection itself, and the way to all others that are not counters.
+extension CommandProcessor {
+    /// Runs a command that replies at once; its arity has been checked.
+    mutating func run(_ id: CommandID, _ session: inout Session) {
+        switch id {
+        case .ping: ping(session)
+        case .echo: replies.bulk(session.parser.argument(1))
+        case .select: select(session)
+        case .quit:
+            replies.simple("OK")
+            session.isClosing = true
+        case .reset: reset(&session)
+        case .hello: hello(&session)
+        case .time: time()
+        case .info: info(session)
+        case .databaseSize: databaseSize()
+        case .objectEncoding: objectEncoding(&session)
+        case .command: replyCommandInfo(names: nil, session.version)
+        default: runSubcommand(id, &session)
+        }
+    }
+
+    private mutating func runSubcommand(_ id: CommandID, _ session: inout Session) {
+        switch id {
+        case .clientID: replies.integer(Int64(session.client.id))
+        case .clientInfo: clientInfo(session)
+        case .clientList: clientList(session)
+        case .clientSetName: setClientName(session)
+        case .clientGetName: clientName(session)
+        case .clientSetInfo: setClientLibrary(session)
+        case .clientReply: setReplyMode(&session)
+        case .clientNoEvict: setFlag(session) { $0.isNoEvict = $1 }
+        case .clientNoTouch: setFlag(session) { $0.isNoTouch = $1 }
+        case .clientKill: killClients(&session)
+        case .commandCount: replies.integer(Int64(server.specs.count))
+        case .commandInfo: replyCommandInfo(names: names(session), session.version)
+        case .commandDocs: replyCommandDocs(names(session), session.version)
+        case .commandList: replyCommandList(session)
+        case .commandGetKeys: replyCommandKeys(session)
+        case .configGet: configGet(session)
+        case .configSet: configSet(session)
+        case .configResetStatistics:
+            server.statistics.reset()
+            replies.simple("OK")
+        case .clientHelp: help("client")
+        case .commandHelp: help("command")
+        case .configHelp: help("config")
+        case .objectHelp: help("object")
+        default:
+            // A container without a subcommand never gets here: its arity forbids it.
+            replies.error("ERR syntax error")
+        }
+    }
+
+    private mutating func help(_ container: String) {
+        guard let spec = server.specs.first(where: { $0.name == container }) else { return }
+        replies.array(spec.subcommands.count * 2 + 1)
+        replies.simple(text: "\(spec.name.uppercased()) <subcommand> [<arg> ...]. Subcommands are:")
+        for subcommand in spec.subcommands {
+            replies.simple(text: subcommand.name.uppercased())
+            replies.simple(text: "    \(subcommand.summary)")
+        }
+    }
+
+    private mutating func ping(_ session: borrowing Session) {
+        switch session.parser.argumentCount {
+        case 1: replies.simple("PONG")
+        case 2: replies.bulk(session.parser.argument(1))
+        default: replies.error(Self.wrongArity("ping"))
+        }
+    }
+
+    private mutating func select(_ session: borrowing Session) {
+        guard let index = Decimal.parse(session.parser.argument(1)) else {
+            return replies.error("ERR value is not an integer or out of range")
+        }
+        if index == 0 { replies.simple("OK") } else { replies.error("ERR DB index is out of range") }
+    }
+
+    private mutating func reset(_ session: inout Session) {
+        session.version = .two
+        session.replyMode = .on
+        session.client.update {
+            $0.name = ""
+            $0.protocolVersion = 2
+            $0.isNoEvict = false
+            $0.isNoTouch = false
+        }
+        replies.simple("RESET")
+    }
+
+    // MARK: HELLO
+
+    private mutating func hello(_ session: inout Session) {
+        var version = session.version
+        var index = 1
+        if session.parser.argumentCount > 1 {
+            guard let number = Decimal.parse(session.parser.argument(1)) else {
+                return replies.error("ERR Protocol version is not an integer or out of range")
+            }
+            guard number == 2 || number == 3 else {
+                return replies.error("NOPROTO unsupported protocol version")
+            }
+            version = number == 3 ? .three : .two
+            index = 2
+        }
+        var name: String?
+        while index < session.parser.argumentCount {
+            let option = session.parser.argument(index)
+            let left = session.parser.argumentCount - index - 1
+            if option.equalsIgnoringCase("setname"), left >= 1 {
+                guard let accepted = acceptedName(session.parser.argument(index + 1)) else {
+                    return replies.error(Self.badName)
+                }
+                name = accepted
+                index += 2
+            } else if option.equalsIgnoringCase("auth"), left >= 2 {
+                return replies.error(
+                    "ERR AUTH <password> called without any password configured for the default "
+                        + "user. Are you sure your configuration is correct?")
+            } else {
+                return replies.error("ERR Syntax error in HELLO option '\(option.prefixText(128))'")
+            }
+        }
+        session.version = version
+        session.client.update {
+            $0.protocolVersion = version.rawValue
+            if let name { $0.name = name }
+        }
+        replyHello(session)
+    }
+
+    private mutating func replyHello(_ session: borrowing Session) {
+        replies.map(7, session.version)
+        replies.bulk("server")
+        replies.bulk("redis")
+        replies.bulk("version")
+        replies.bulk(ServerIdentity.redisVersion)
+        replies.bulk("proto")
+        replies.integer(Int64(session.version.rawValue))
+        replies.bulk("id")
+        replies.integer(Int64(session.client.id))
+        replies.bulk("mode")
+        replies.bulk("standalone")
+        replies.bulk("role")
+        replies.bulk("master")
+        replies.bulk("modules")
+        replies.array(0)
+    }
+
+    // MARK: CLIENT
+
+    private static var badName: String {
+        "ERR Client names cannot contain spaces, newlines or special characters."
+    }
+
+    private func acceptedName(_ bytes: UnsafeRawBufferPointer) -> String? {
+        guard bytes.count <= Limits.clientNameBytesMax,
+            bytes.allSatisfy({ (UInt8(ascii: "!")...UInt8(ascii: "~")).contains($0) })
+        else { return nil }
+        return bytes.text
+    }
+
+    private mutating func clientInfo(_ session: borrowing Session) {
+        session.client.note(command: .clientInfo)
+        replies.verbatim(
+            session.client.line(nowSeconds: server.uptimeSeconds) + "\n", session.version)
+    }
+
+    private mutating func clientList(_ session: borrowing Session) {
+        session.client.note(command: .clientList)
+        var clients = server.clients.all
+        var index = 2
+        if index < session.parser.argumentCount {
+            let option = session.parser.argument(index)
+            index += 1
+            if option.equalsIgnoringCase("type"), session.parser.argumentCount == 4 {
+                let type = session.parser.argument(3)
+                guard let isNormal = Self.isNormalType(type) else {
+                    return replies.error("ERR Unknown client type '\(type.prefixText(128))'")
+                }
+                if !isNormal { clients = [] }
+            } else if option.equalsIgnoringCase("id"), session.parser.argumentCount > 3 {
+                var wanted: Set<UInt64> = []
+                while index < session.parser.argumentCount {
+                    guard let id = Decimal.parse(session.parser.argument(index)), id > 0 else {
+                        return replies.error("ERR Invalid client ID")
+                    }
+                    wanted.insert(UInt64(id))
+                    index += 1
+                }
+                clients.removeAll { !wanted.contains($0.id) }
+            } else {
+                return replies.error("ERR syntax error")
+            }
+        }
+        let now = server.uptimeSeconds
+        replies.verbatim(
+            clients.map { $0.line(nowSeconds: now) + "\n" }.joined(), session.version)
+    }
+
+    private static func isNormalType(_ type: UnsafeRawBufferPointer) -> Bool? {
+        if type.equalsIgnoringCase("normal") { return true }
+        return ["master", "replica", "slave", "pubsub"].contains(where: type.equalsIgnoringCase)
+            ? false : nil
+    }
+
+    private mutating func setClientName(_ session: borrowing Session) {
+        guard let name = acceptedName(session.parser.argument(2)) else {
+            return replies.error(Self.badName)
+        }
+        session.client.update { $0.name = name }
+        replies.simple("OK")
+    }
+
+    private mutating func clientName(_ session: borrowing Session) {
+        let name = session.client.current.name
+        if name.isEmpty { replies.null(session.version) } else { replies.bulk(name) }
+    }
+
+    private mutating func setClientLibrary(_ session: borrowing Session) {
+        let attribute = session.parser.argument(2)
+        let isName = attribute.equalsIgnoringCase("lib-name")
+        guard isName || attribute.equalsIgnoringCase("lib-ver") else {
+            return replies.error("ERR Unrecognized option '\(attribute.prefixText(128))'")
+        }
+        guard let value = acceptedName(session.parser.argument(3)) else {
+            return replies.error(
+                "ERR \(isName ? "lib-name" : "lib-ver") cannot contain spaces, newlines or special characters."
+            )
+        }
+        session.client.update {
+            if isName { $0.libraryName = value } else { $0.libraryVersion = value }
+        }
+        replies.simple("OK")
+    }
+
+    private mutating func setReplyMode(_ session: inout Session) {
+        let mode = session.parser.argument(2)
+        if mode.equalsIgnoringCase("on") {
+            session.replyMode = .on
+            replies.simple("OK")
+        } else if mode.equalsIgnoringCase("off") {
+            session.replyMode = .off
+        } else if mode.equalsIgnoringCase("skip") {
+            if session.replyMode == .on { session.replyMode = .skipNext }
+        } else {
+            replies.error("ERR syntax error")
+        }
+    }
+
+    private mutating func setFlag(
+        _ session: borrowing Session, _ change: (inout ClientInfo.Details, Bool) -> Void
+    ) {
+        let value = session.parser.argument(2)
+        guard value.equalsIgnoringCase("on") || value.equalsIgnoringCase("off") else {
+            return replies.error("ERR syntax error")
+        }
+        session.client.update { change(&$0, value.equalsIgnoringCase("on")) }
+        replies.simple("OK")
+    }
+}

@@ -1,0 +1,97 @@
+/// What a command is, apart from what it does: declared once in `CommandTable`, and read by
+/// dispatch, arity checks and everything that lists commands.
+struct CommandSpec: Sendable {
+    /// In lower case; a subcommand's without its container.
+    let name: String
+    let id: CommandID
+    /// Arguments with the name: exactly so many, or, negated, at least so many.
+    let arity: Int
+    let flags: [Flag]
+    let keys: Keys
+    let group: Group
+    let since: String
+    let summary: String
+    let complexity: String
+    let tips: [String]
+    let subcommands: [CommandSpec]
+    /// `container|name` for a subcommand.
+    let fullName: String
+
+    enum Flag: String, Sendable {
+        case write, readonly, denyoom, admin, noscript, loading, stale, fast
+        case noAuth = "no_auth"
+        case allowBusy = "allow_busy"
+        case noAsyncLoading = "no_async_loading"
+    }
+
+    enum Group: String, Sendable {
+        case string, generic, connection, server
+    }
+
+    /// Which arguments are keys.
+    enum Keys: Sendable {
+        case none
+        /// The first argument.
+        case first
+        /// All arguments from the first on.
+        case all
+        /// Every second argument from the first on.
+        case pairs
+        /// The second argument.
+        case second
+
+        /// First key, last key (negative: from the end) and step, as Redis gives them.
+        var range: (first: Int, last: Int, step: Int) {
+            switch self {
+            case .none: (0, 0, 0)
+            case .first: (1, 1, 1)
+            case .all: (1, -1, 1)
+            case .pairs: (1, -1, 2)
+            case .second: (2, 2, 1)
+            }
+        }
+    }
+
+    init(
+        _ name: String, _ id: CommandID, arity: Int, _ flags: [Flag] = [], keys: Keys = .none,
+        _ group: Group, since: String, _ summary: String, complexity: String = "O(1)",
+        tips: [String] = [], container: String? = nil, subcommands: [CommandSpec] = []
+    ) {
+        self.name = name
+        self.id = id
+        self.arity = arity
+        self.flags = flags
+        self.keys = keys
+        self.group = group
+        self.since = since
+        self.summary = summary
+        self.complexity = complexity
+        self.tips = tips
+        self.subcommands = subcommands
+        fullName = container.map { "\($0)|\(name)" } ?? name
+    }
+
+    /// Whether so many arguments, the name included, are right.
+    func accepts(argumentCount: Int) -> Bool {
+        arity >= 0 ? argumentCount == arity : argumentCount >= -arity
+    }
+
+    /// The categories of access control that the command belongs to, as Redis derives them.
+    var categories: [String] {
+        var categories: [String] = []
+        switch group {
+        case .string: categories.append("string")
+        case .connection: categories.append("connection")
+        case .generic: categories.append("keyspace")
+        case .server: break
+        }
+        if flags.contains(.write) { categories.append("write") }
+        if flags.contains(.readonly) { categories.append("read") }
+        if flags.contains(.admin) { categories += ["admin", "dangerous"] }
+        if id == .flushAll || id == .flushDatabase || id == .info {
+            categories.append("dangerous")
+        }
+        categories.append(flags.contains(.fast) ? "fast" : "slow")
+        return categories
+    }
+}

@@ -1,0 +1,192 @@
+internal import Glibc
+import Synchronization
+import TallyCore
+import TallyNode
+
+/// What INFO says.
+struct InfoReport {
+    let server: ServerContext
+    let counters: Int
+
+    /// The named sections, or all.
+    func text(_ names: [String]) -> String {
+        let wantsAll =
+            names.isEmpty || !Set(names).isDisjoint(with: ["all", "default", "everything"])
+        let chosen = sections.filter { wantsAll || names.contains($0.title.lowercased()) }
+        return chosen.map { section in
+            "# \(section.title)\r\n"
+                + section.fields.map { "\($0.0):\($0.1)\r\n" }.joined()
+        }.joined(separator: "\r\n")
+    }
+
+    private typealias Section = (title: String, fields: [(String, String)])
+
+    private var sections: [Section] {
+        [
+            serverSection, clientsSection, memorySection, persistenceSection, statsSection,
+            replicationSection, cpuSection, ("Modules", []), ("Errorstats", []),
+            ("Cluster", [("cluster_enabled", "0")]), keyspaceSection,
+        ]
+    }
+
+    private var serverSection: Section {
+        let uptime = server.uptimeSeconds
+        return (
+            "Server",
+            [
+                ("redis_version", ServerIdentity.redisVersion),
+                ("server_name", "tally"),
+                ("tally_version", ServerIdentity.version),
+                ("redis_mode", "standalone"),
+                ("os", Self.operatingSystem),
+                ("arch_bits", "64"),
+                ("multiplexing_api", "epoll"),
+                ("process_id", "\(getpid())"),
+                ("run_id", server.runID),
+                ("tcp_port", "\(server.configuration.port)"),
+                ("server_time_usec", "\(server.clock.wallMilliseconds() * 1000)"),
+                ("uptime_in_seconds", "\(uptime)"),
+                ("uptime_in_days", "\(uptime / 86_400)"),
+                ("io_threads_active", "\(server.configuration.threads)"),
+                ("partitions", "\(server.node.partitionCount)"),
+            ]
+        )
+    }
+
+    private var clientsSection: Section {
+        (
+            "Clients",
+            [
+                ("connected_clients", "\(server.clients.count)"),
+                ("maxclients", "\(server.settings.clientsMax.load(ordering: .relaxed))"),
+                ("blocked_clients", "0"),
+            ]
+        )
+    }
+
+    private var memorySection: Section {
+        let resident = Self.residentBytes
+        let limit = server.node.memoryBytesMax ?? 0
+        return (
+            "Memory",
+            [
+                ("used_memory", "\(server.node.countersBytes)"),
+                ("used_memory_human", ByteSize.readable(server.node.countersBytes)),
+                ("used_memory_rss", "\(resident)"),
+                ("used_memory_rss_human", ByteSize.readable(resident)),
+                ("used_memory_dataset", "\(server.node.countersBytes)"),
+                ("maxmemory", "\(limit)"),
+                ("maxmemory_human", ByteSize.readable(limit)),
+                ("maxmemory_policy", "noeviction"),
+            ]
+        )
+    }
+
+    private var persistenceSection: Section {
+        (
+            "Persistence",
+            [
+                ("loading", "0"),
+                ("aof_enabled", "1"),
+                ("aof_last_write_status", server.node.isJournalFull ? "err" : "ok"),
+                ("durability", server.configuration.durability.description),
+                ("durable_sequence", "\(server.node.gate.durableSequence)"),
+                ("journal_pending_bytes", "\(server.node.pendingJournalBytes)"),
+                ("journal_space", server.node.isJournalFull ? "full" : "ok"),
+            ]
+        )
+    }
+
+    private var statsSection: Section {
+        let statistics = server.statistics
+        return (
+            "Stats",
+            [
+                (
+                    "total_connections_received",
+                    "\(statistics.connectionsAccepted.load(ordering: .relaxed))"
+                ),
+                (
+                    "total_commands_processed",
+                    "\(statistics.commands.load(ordering: .relaxed))"
+                ),
+                (
+                    "total_net_input_bytes",
+                    "\(statistics.inputBytes.load(ordering: .relaxed))"
+                ),
+                (
+                    "total_net_output_bytes",
+                    "\(statistics.outputBytes.load(ordering: .relaxed))"
+                ),
+                (
+                    "rejected_connections",
+                    "\(statistics.connectionsRefused.load(ordering: .relaxed))"
+                ),
+                (
+                    "total_protocol_errors",
+                    "\(statistics.protocolErrors.load(ordering: .relaxed))"
+                ),
+                ("journal_groups", "\(statistics.commitGroups.load(ordering: .relaxed))"),
+                ("expired_keys", "0"),
+                ("evicted_keys", "0"),
+            ]
+        )
+    }
+
+    private var replicationSection: Section {
+        (
+            "Replication",
+            [
+                ("role", "master"), ("connected_slaves", "0"), ("master_replid", server.runID),
+                ("master_repl_offset", "0"),
+            ]
+        )
+    }
+
+    private var cpuSection: Section {
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+        return (
+            "CPU",
+            [
+                ("used_cpu_sys", Self.seconds(usage.ru_stime)),
+                ("used_cpu_user", Self.seconds(usage.ru_utime)),
+            ]
+        )
+    }
+
+    private var keyspaceSection: Section {
+        (
+            "Keyspace",
+            counters == 0 ? [] : [("db0", "keys=\(counters),expires=0,avg_ttl=0")]
+        )
+    }
+
+    private static func seconds(_ time: timeval) -> String {
+        let digits = String(time.tv_usec)
+        return "\(time.tv_sec).\(String(repeating: "0", count: 6 - digits.count))\(digits)"
+    }
+
+    private static var operatingSystem: String {
+        var name = utsname()
+        guard uname(&name) == 0 else { return "unknown" }
+        return "\(text(name.sysname)) \(text(name.release)) \(text(name.machine))"
+    }
+
+    private static func text<Characters>(_ characters: Characters) -> String {
+        withUnsafeBytes(of: characters) { bytes in
+            String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+        }
+    }
+
+    /// Memory that the process has in RAM, bytes.
+    private static var residentBytes: Int {
+        guard let file = fopen("/proc/self/statm", "r") else { return 0 }
+        defer { fclose(file) }
+        var buffer = [UInt8](repeating: 0, count: 128)
+        let count = fread(&buffer, 1, buffer.count, file)
+        let fields = String(decoding: buffer.prefix(count), as: UTF8.self).split(separator: " ")
+        guard fields.count > 1, let pages = Int(fields[1]) else { return 0 }
+        return pages * Int(getpagesize())
+    }
+}

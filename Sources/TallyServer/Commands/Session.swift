@@ -1,0 +1,57 @@
+import TallyRESP
+
+/// What one connection has said about itself and is in the middle of saying.
+struct Session: ~Copyable {
+    /// Whether replies are sent.
+    enum ReplyMode: Sendable {
+        case on
+        /// Not until CLIENT REPLY ON.
+        case off
+        /// Not for the next command.
+        case skipNext
+    }
+
+    let client: ClientInfo
+    var parser = RESPParser()
+    var version = RESPVersion.two
+    var replyMode = ReplyMode.on
+    var lastCommand: CommandID?
+    /// Whether to close once all replies have left.
+    var isClosing = false
+
+    init(client: ClientInfo) {
+        self.client = client
+    }
+
+    /// Whether the command at hand is replied to.
+    @inline(__always)
+    mutating func takeReplyMode() -> ReplyMode {
+        let mode = replyMode
+        if mode == .skipNext { replyMode = .on }
+        return mode
+    }
+}
+
+extension UnsafeRawBufferPointer {
+    /// Whether these bytes are `name`, given in lower case, in any case.
+    func equalsIgnoringCase(_ name: String) -> Bool {
+        var name = name
+        return name.withUTF8 { utf8 in
+            guard utf8.count == count else { return false }
+            for index in indices {
+                let byte = self[index]
+                let isCapital = byte >= UInt8(ascii: "A") && byte <= UInt8(ascii: "Z")
+                if (isCapital ? byte | 0x20 : byte) != utf8[index] { return false }
+            }
+            return true
+        }
+    }
+
+    /// The first `count` bytes as text; what is not UTF-8 is replaced.
+    func prefixText(_ count: Int) -> String {
+        String(decoding: prefix(count), as: UTF8.self)
+    }
+
+    /// All bytes as text; what is not UTF-8 is replaced.
+    var text: String { String(decoding: self, as: UTF8.self) }
+}

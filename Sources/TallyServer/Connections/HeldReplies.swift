@@ -1,0 +1,65 @@
+import NIOCore
+
+/// Encoded replies of one connection that wait until the commit groups they reflect are on disk.
+struct HeldReplies {
+    /// Replies up to a byte, and the group that they wait for.
+    private struct Mark {
+        var sequence: UInt64
+        var byteCount: Int
+        var commandCount: Int
+    }
+
+    private var bytes = ByteBuffer()
+    private var marks: [Mark] = []
+
+    /// Replies that are held.
+    private(set) var commandCount = 0
+
+    private static let capacityKept = 64 << 10
+
+    var isEmpty: Bool { marks.isEmpty }
+    var byteCount: Int { bytes.readableBytes }
+    /// The group that the oldest reply waits for.
+    var firstSequence: UInt64 { marks.first?.sequence ?? 0 }
+
+    /// Holds replies that reflect everything up to group `sequence`.
+    mutating func append(
+        _ replies: UnsafeRawBufferPointer, sequence: UInt64, commandCount: Int
+    ) {
+        bytes.writeBytes(replies)
+        self.commandCount += commandCount
+        // Replies leave in order, so a later one waits at least as long as those before it.
+        if let last = marks.indices.last, sequence <= marks[last].sequence {
+            marks[last].byteCount += replies.count
+            marks[last].commandCount += commandCount
+        } else {
+            marks.append(
+                Mark(sequence: sequence, byteCount: replies.count, commandCount: commandCount))
+        }
+    }
+
+    /// Moves the replies that may leave to the end of `target`.
+    mutating func release(into target: inout ByteBuffer, where admits: (UInt64) -> Bool) {
+        var byteCount = 0
+        var released = 0
+        for mark in marks {
+            guard admits(mark.sequence) else { break }
+            byteCount += mark.byteCount
+            commandCount -= mark.commandCount
+            released += 1
+        }
+        guard released > 0 else { return }
+        marks.removeFirst(released)
+        bytes.withUnsafeReadableBytes {
+            _ = target.writeBytes(UnsafeRawBufferPointer(rebasing: $0[..<byteCount]))
+        }
+        bytes.moveReaderIndex(forwardBy: byteCount)
+        if marks.isEmpty {
+            if bytes.capacity > Self.capacityKept {
+                bytes = ByteBuffer()
+            } else {
+                bytes.clear()
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+import NIOCore
+import Synchronization
+import TallyCore
+import TallyNode
+
+/// What the connections of one event loop share. Touched only on that loop, but for `wake`.
+final class LoopContext: @unchecked Sendable {
+    // Sendable because everything but `isWaiting` is touched only on the event loop.
+    let eventLoop: any EventLoop
+    let server: ServerContext
+    var processor: CommandProcessor
+    /// Replies on their way to a socket; free again as soon as the system has taken them.
+    var scratch = ByteBufferAllocator().buffer(capacity: 16 << 10)
+    /// Seconds since the server's start, renewed once a second.
+    private(set) var nowSeconds: UInt64 = 0
+    private(set) var isDraining = false
+
+    private var connections: [ObjectIdentifier: ConnectionHandler] = [:]
+    /// Connections that hold replies back or commands unread until the journal moves.
+    private var waiting: [ConnectionHandler] = []
+    /// Whether the journal's thread must tell this loop about its next group.
+    private let isWaiting = Atomic<Bool>(false)
+    private var isTickEndScheduled = false
+    private let defersJournal: Bool
+
+    init(eventLoop: any EventLoop, server: ServerContext) {
+        self.eventLoop = eventLoop
+        self.server = server
+        processor = CommandProcessor(server: server)
+        defersJournal = server.configuration.durability == .always
+    }
+
+    func start() {
+        eventLoop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in
+            self.everySecond()
+        }
+    }
+
+    // MARK: Connections
+
+    func add(_ connection: ConnectionHandler) {
+        connections[ObjectIdentifier(connection)] = connection
+        if isDraining { connection.drain() }
+    }
+
+    func remove(_ connection: ConnectionHandler) {
+        connections[ObjectIdentifier(connection)] = nil
+    }
+
+    /// Lets every connection finish what it has received, and then close.
+    func drain() {
+        isDraining = true
+        for connection in connections.values { connection.drain() }
+    }
+
+    private func everySecond() {
+        nowSeconds = server.uptimeSeconds
+        let idleMax = server.settings.idleSecondsMax.load(ordering: .relaxed)
+        guard idleMax > 0 else { return }
+        for connection in Array(connections.values) {
+            connection.closeIfIdle(nowSeconds: nowSeconds, secondsMax: UInt64(idleMax))
+        }
+    }
+
+    // MARK: The journal
+
+    /// Commands have been executed: the journal may have work.
+    ///
+    /// When replies wait for it, it is told once all connections that were ready have had their
+    /// turn, so that they share a commit group.
+    @inline(__always)
+    func didExecute() {
+        if defersJournal {
+            guard !isTickEndScheduled else { return }
+            isTickEndScheduled = true
+            eventLoop.execute {
+                self.isTickEndScheduled = false
+                self.server.node.wakeJournal()
+            }
+        } else {
+            server.node.wakeJournal()
+        }
+    }
+
+    /// `connection` waits for the journal; `canGoOn` is asked once more after the journal has
+    /// been asked to tell.
+    func wait(_ connection: ConnectionHandler, unless canGoOn: () -> Bool) {
+        if waiting.isEmpty { waiting.reserveCapacity(64) }
+        waiting.append(connection)
+        isWaiting.store(true, ordering: .sequentiallyConsistent)
+        if canGoOn() { eventLoop.execute { self.resumeWaiting() } }
+    }
+
+    /// The journal has moved. Called on its thread.
+    func wake() {
+        guard isWaiting.load(ordering: .sequentiallyConsistent),
+            isWaiting.exchange(false, ordering: .sequentiallyConsistent)
+        else { return }
+        eventLoop.execute { self.resumeWaiting() }
+    }
+
+    private func resumeWaiting() {
+        var resumed: [ConnectionHandler] = []
+        swap(&resumed, &waiting)
+        for connection in resumed { connection.journalMoved() }
+        if waiting.isEmpty {
+            resumed.removeAll(keepingCapacity: true)
+            swap(&resumed, &waiting)
+        }
+    }
+}

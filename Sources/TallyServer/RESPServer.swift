@@ -1,0 +1,152 @@
+public import Logging
+import NIOCore
+import NIOPosix
+public import ServiceLifecycle
+import Synchronization
+public import TallyCore
+public import TallyNode
+
+/// Serves a node to Redis clients until it is told to stop.
+public final class RESPServer: Service, Sendable {
+    private let context: ServerContext
+    private let configuration: ServerConfiguration
+    private let logger: Logger
+    private let loops = Mutex<[LoopContext]>([])
+    private let boundPort = Atomic<Int>(0)
+
+    /// Longest time that connections get to finish when the server stops, milliseconds.
+    private static let drainMillisecondsMax = 10_000
+
+    /// - Parameter clock: Where time comes from.
+    public init(
+        node: Node, configuration: ServerConfiguration, clock: any Clock, logger: Logger
+    ) {
+        self.configuration = configuration
+        self.logger = logger
+        context = ServerContext(node: node, configuration: configuration, clock: clock)
+    }
+
+    /// The journal has moved: replies may leave. Called on the journal's thread.
+    public func journalMoved() {
+        context.statistics.commitGroups.wrappingAdd(1, ordering: .relaxed)
+        loops.withLock { loops in
+            for loop in loops { loop.wake() }
+        }
+    }
+
+    /// Listens until the task is cancelled or shut down gracefully, then lets connections finish.
+    ///
+    /// - Throws: when the address cannot be listened on.
+    public func run() async throws {
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.threads)
+        let loops = group.makeIterator().map { LoopContext(eventLoop: $0, server: context) }
+        self.loops.withLock { $0 = loops }
+        for loop in loops { loop.eventLoop.execute { loop.start() } }
+        let channel: any Channel
+        do {
+            channel = try await listen(on: group, loops)
+        } catch {
+            try? await group.shutdownGracefully()
+            throw error
+        }
+        boundPort.store(channel.localAddress?.port ?? 0, ordering: .relaxed)
+        logger.info(
+            "ready to accept connections",
+            metadata: [
+                "address": "\(configuration.host):\(channel.localAddress?.port ?? 0)",
+                "threads": "\(configuration.threads)",
+            ])
+        await withGracefulShutdownHandler {
+            try? await channel.closeFuture.get()
+        } onGracefulShutdown: {
+            channel.close(promise: nil)
+        }
+        await drain(loops)
+        try await group.shutdownGracefully()
+    }
+
+    private func listen(
+        on group: MultiThreadedEventLoopGroup, _ loops: [LoopContext]
+    ) async throws -> any Channel {
+        let contexts = Dictionary(
+            uniqueKeysWithValues: loops.map { (ObjectIdentifier($0.eventLoop), $0) })
+        return try await ServerBootstrap(group: group)
+            .serverChannelOption(.backlog, value: 1024)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .childChannelOption(.socketOption(.so_keepalive), value: 1)
+            .childChannelOption(
+                .writeBufferWaterMark,
+                value: .init(low: Limits.outputBytesMax / 2, high: Limits.outputBytesMax)
+            )
+            .childChannelInitializer { [context, logger] channel in
+                guard let loop = contexts[ObjectIdentifier(channel.eventLoop)] else {
+                    preconditionFailure("connection on a strange event loop")
+                }
+                return channel.eventLoop.makeCompletedFuture {
+                    try Self.accept(channel, loop, context, logger)
+                }
+            }
+            .bind(host: configuration.host, port: configuration.port)
+            .get()
+    }
+
+    private static func accept(
+        _ channel: any Channel, _ loop: LoopContext, _ context: ServerContext, _ logger: Logger
+    ) throws {
+        let client = ClientInfo(
+            id: context.clients.makeID(), address: text(channel.remoteAddress),
+            localAddress: text(channel.localAddress), createdSeconds: context.uptimeSeconds,
+            channel: channel)
+        let clientsMax = context.settings.clientsMax.load(ordering: .relaxed)
+        guard context.clients.add(client, countMax: clientsMax) else {
+            let refused = context.statistics.connectionsRefused.wrappingAdd(
+                1, ordering: .relaxed
+            ).newValue
+            if refused.nonzeroBitCount == 1 {
+                logger.warning(
+                    "connection refused: too many clients",
+                    metadata: ["clients_max": "\(clientsMax)", "refused": "\(refused)"])
+            }
+            try channel.pipeline.syncOperations.addHandler(RefusalHandler())
+            return
+        }
+        context.statistics.connectionsAccepted.wrappingAdd(1, ordering: .relaxed)
+        try channel.pipeline.syncOperations.addHandler(
+            ConnectionHandler(loop: loop, client: client))
+    }
+
+    private static func text(_ address: SocketAddress?) -> String {
+        guard let address, let ip = address.ipAddress, let port = address.port else { return "?:0" }
+        return ip.contains(":") ? "[\(ip)]:\(port)" : "\(ip):\(port)"
+    }
+
+    private func drain(_ loops: [LoopContext]) async {
+        for loop in loops { loop.eventLoop.execute { loop.drain() } }
+        var waited = 0
+        while context.clients.count > 0, waited < Self.drainMillisecondsMax {
+            try? await Task.sleep(for: .milliseconds(5))
+            waited += 5
+        }
+        let left = context.clients.count
+        if left > 0 {
+            logger.warning("closing connections that did not finish", metadata: ["count": "\(left)"])
+            for client in context.clients.all { client.close() }
+        }
+    }
+}
+
+/// Tells one connection too many so, and closes it.
+private final class RefusalHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    func channelActive(context: ChannelHandlerContext) {
+        let closed = context.eventLoop.makePromise(of: Void.self)
+        closed.futureResult.whenComplete { [channel = context.channel] _ in
+            channel.close(promise: nil)
+        }
+        let text = ByteBuffer(string: "-ERR max number of clients reached\r\n")
+        context.writeAndFlush(wrapOutboundOut(text), promise: closed)
+    }
+}

@@ -1,0 +1,91 @@
+import Synchronization
+import TallyCore
+import TallyNode
+
+/// What all connections share.
+final class ServerContext: Sendable {
+    let node: Node
+    let configuration: ServerConfiguration
+    let clock: any Clock
+    let clients: ClientRegistry
+    let statistics = ServerStatistics()
+    let settings: RuntimeSettings
+    /// Bytes that all connections hold; see `Limits.connectionBytesMax`.
+    let connectionBytes = Atomic<Int>(0)
+    let startedMilliseconds: UInt64
+    let startedNanoseconds: UInt64
+    /// Forty hexadecimal digits, new at every start.
+    let runID: String
+
+    /// All commands, for listing.
+    let specs = CommandTable.all
+    /// What dispatch needs of them, by the same index.
+    let commands: [Command]
+    let lookup: CommandLookup
+
+    /// The few words of a command's declaration that every call reads.
+    struct Command: Sendable {
+        let id: CommandID
+        let arity: Int32
+
+        @inline(__always)
+        func accepts(argumentCount: Int) -> Bool {
+            arity >= 0 ? argumentCount == Int(arity) : argumentCount >= -Int(arity)
+        }
+    }
+
+    init(node: Node, configuration: ServerConfiguration, clock: any Clock) {
+        self.node = node
+        self.configuration = configuration
+        self.clock = clock
+        clients = ClientRegistry()
+        settings = RuntimeSettings(configuration)
+        startedMilliseconds = clock.wallMilliseconds()
+        startedNanoseconds = clock.monotonicNanoseconds()
+        commands = specs.map { Command(id: $0.id, arity: Int32($0.arity)) }
+        lookup = CommandLookup(specs.map(\.name))
+        runID = (0..<5).map { _ in Self.hexadecimal(.random(in: 0 ... .max)) }.joined()
+    }
+
+    var uptimeSeconds: UInt64 {
+        (clock.monotonicNanoseconds() - startedNanoseconds) / 1_000_000_000
+    }
+
+    private static func hexadecimal(_ word: UInt32) -> String {
+        let digits = String(word, radix: 16)
+        return String(repeating: "0", count: 8 - digits.count) + digits
+    }
+}
+
+/// Counts of what has happened, raised once per stretch of commands, not per command.
+final class ServerStatistics: Sendable {
+    let commands = Atomic<UInt64>(0)
+    let connectionsAccepted = Atomic<UInt64>(0)
+    let connectionsRefused = Atomic<UInt64>(0)
+    let protocolErrors = Atomic<UInt64>(0)
+    let inputBytes = Atomic<UInt64>(0)
+    let outputBytes = Atomic<UInt64>(0)
+    let commitGroups = Atomic<UInt64>(0)
+
+    func reset() {
+        commands.store(0, ordering: .relaxed)
+        connectionsAccepted.store(0, ordering: .relaxed)
+        connectionsRefused.store(0, ordering: .relaxed)
+        protocolErrors.store(0, ordering: .relaxed)
+        inputBytes.store(0, ordering: .relaxed)
+        outputBytes.store(0, ordering: .relaxed)
+        commitGroups.store(0, ordering: .relaxed)
+    }
+}
+
+/// Settings that can be changed while the server runs.
+final class RuntimeSettings: Sendable {
+    let clientsMax: Atomic<Int>
+    /// 0 for never.
+    let idleSecondsMax: Atomic<Int>
+
+    init(_ configuration: ServerConfiguration) {
+        clientsMax = Atomic(configuration.clientsMax)
+        idleSecondsMax = Atomic(configuration.idleSecondsMax)
+    }
+}

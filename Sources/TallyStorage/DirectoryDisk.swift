@@ -1,0 +1,185 @@
+internal import Glibc
+
+/// A real directory, through plain system calls.
+public final class DirectoryDisk: Disk {
+    /// The directory's path.
+    public let path: String
+    private let descriptor: Int32
+    private let lockDescriptor: Int32
+
+    private static let lockName = "LOCK"
+
+    /// Opens `path`, creating it if it is not there, and locks it against other processes.
+    ///
+    /// - Throws: `locked` when another process has it open.
+    public init(path: String) throws(DiskError) {
+        self.path = path
+        if mkdir(path, 0o750) != 0, errno != EEXIST {
+            throw Self.error("create directory", path)
+        }
+        descriptor = Glibc.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw Self.error("open directory", path) }
+        lockDescriptor = openat(descriptor, Self.lockName, O_RDWR | O_CREAT | O_CLOEXEC, 0o640)
+        guard lockDescriptor >= 0 else {
+            let error = Self.error("open", "\(path)/\(Self.lockName)")
+            close(descriptor)
+            throw error
+        }
+        guard flock(lockDescriptor, LOCK_EX | LOCK_NB) == 0 else {
+            let error =
+                errno == EWOULDBLOCK
+                ? DiskError(.locked, operation: "lock", file: path) : Self.error("lock", path)
+            close(lockDescriptor)
+            close(descriptor)
+            throw error
+        }
+    }
+
+    deinit {
+        close(lockDescriptor)
+        close(descriptor)
+    }
+
+    /// The names of all files but the lock.
+    public func list() throws(DiskError) -> [String] {
+        let duplicate = openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard duplicate >= 0, let stream = fdopendir(duplicate) else {
+            throw Self.error("list", path)
+        }
+        defer { closedir(stream) }
+        var names: [String] = []
+        errno = 0
+        while let entry = readdir(stream) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if name != ".", name != "..", name != Self.lockName { names.append(name) }
+        }
+        guard errno == 0 else { throw Self.error("list", path) }
+        return names
+    }
+
+    /// Creates an empty file that must not exist yet.
+    public func create(_ name: String) throws(DiskError) -> DescriptorFile {
+        try openFile(name, O_RDWR | O_CREAT | O_EXCL, "create")
+    }
+
+    /// Opens an existing file for reading and writing.
+    public func open(_ name: String) throws(DiskError) -> DescriptorFile {
+        try openFile(name, O_RDWR, "open")
+    }
+
+    /// Gives a file another name, replacing what has it.
+    public func rename(_ name: String, to newName: String) throws(DiskError) {
+        guard renameat(descriptor, name, descriptor, newName) == 0 else {
+            throw Self.error("rename", name)
+        }
+    }
+
+    /// Removes a file's name.
+    public func remove(_ name: String) throws(DiskError) {
+        guard unlinkat(descriptor, name, 0) == 0 else { throw Self.error("remove", name) }
+    }
+
+    /// Makes all names as they are now survive a power loss.
+    public func syncDirectory() throws(DiskError) {
+        guard fsync(descriptor) == 0 else { throw Self.error("sync directory", path) }
+    }
+
+    private func openFile(
+        _ name: String, _ flags: Int32, _ operation: String
+    ) throws(DiskError) -> DescriptorFile {
+        let file = openat(descriptor, name, flags | O_CLOEXEC, 0o640)
+        guard file >= 0 else { throw Self.error(operation, name) }
+        return DescriptorFile(file, name: name)
+    }
+
+    fileprivate static func error(_ operation: String, _ file: String) -> DiskError {
+        let kind: DiskError.Kind =
+            switch errno {
+            case ENOSPC, EDQUOT: .noSpace
+            case ENOENT: .notFound
+            case EEXIST: .exists
+            default: .system(errno)
+            }
+        return DiskError(kind, operation: operation, file: file)
+    }
+}
+
+/// A file of a `DirectoryDisk`.
+public final class DescriptorFile: DiskFile {
+    private let descriptor: Int32
+    private let name: String
+
+    fileprivate init(_ descriptor: Int32, name: String) {
+        self.descriptor = descriptor
+        self.name = name
+    }
+
+    deinit { close(descriptor) }
+
+    /// Size, bytes.
+    public func size() throws(DiskError) -> Int {
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw error("measure") }
+        return Int(status.st_size)
+    }
+
+    /// Reads up to `buffer.count` bytes from `offset` on.
+    public func read(
+        at offset: Int, into buffer: UnsafeMutableRawBufferPointer
+    ) throws(DiskError) -> Int {
+        var done = 0
+        while done < buffer.count, let base = buffer.baseAddress {
+            let count = pread(descriptor, base + done, buffer.count - done, offset + done)
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { throw error("read") }
+            if count == 0 { break }
+            done += count
+        }
+        return done
+    }
+
+    /// Writes all `bytes` at `offset`.
+    public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(DiskError) {
+        var done = 0
+        while done < bytes.count, let base = bytes.baseAddress {
+            let count = pwrite(descriptor, base + done, bytes.count - done, offset + done)
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { throw error("write") }
+            done += count
+        }
+    }
+
+    /// Reserves space for the first `byteCount` bytes.
+    public func allocate(_ byteCount: Int) throws(DiskError) {
+        while true {
+            let result = posix_fallocate(descriptor, 0, byteCount)
+            if result == EINTR { continue }
+            guard result == 0 else {
+                errno = result
+                throw error("reserve space for")
+            }
+            return
+        }
+    }
+
+    /// Cuts or extends the file to `byteCount` bytes.
+    public func truncate(_ byteCount: Int) throws(DiskError) {
+        guard ftruncate(descriptor, byteCount) == 0 else { throw error("truncate") }
+    }
+
+    /// Makes what has been written survive a power loss.
+    public func sync() throws(DiskError) {
+        guard fdatasync(descriptor) == 0 else { throw error("sync") }
+    }
+
+    private func error(_ operation: String) -> DiskError { DirectoryDisk.error(operation, name) }
+}
+
+/// The system's text for an error number.
+func systemErrorText(_ number: Int32) -> String {
+    var text = [CChar](repeating: 0, count: 256)
+    guard strerror_r(number, &text, text.count) == 0 else { return "error \(number)" }
+    return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+}

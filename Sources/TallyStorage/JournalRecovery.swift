@@ -1,0 +1,117 @@
+import TallyCore
+
+/// A journal that is ready for its next group.
+@frozen
+public struct JournalOpening<D: Disk>: ~Copyable {
+    /// Writes what comes next.
+    public let writer: JournalWriter<D>
+    /// What was there.
+    public let scan: JournalScan
+}
+
+/// Brings a journal back after the process ended, cleanly or not.
+public enum JournalRecovery {
+    /// Reads everything, lets `visit` apply it, and returns a writer for what comes next.
+    ///
+    /// After an unclean end the surviving groups of the newest file are copied into a new file,
+    /// which is synced before this returns: the system may show bytes that are not on disk, and a
+    /// reply must never reflect those. History then goes on in a new epoch.
+    ///
+    /// - Parameters:
+    ///   - identity: Given to a new journal.
+    ///   - partitionCount: Given to a new journal.
+    ///   - visit: Applies one group; returns a reason to refuse it.
+    /// - Throws: `JournalError`; the journal is then as it was.
+    public static func open<D: Disk>(
+        _ disk: D, configuration: JournalConfiguration, identity: LogIdentity,
+        partitionCount: Int, nowMilliseconds: UInt64,
+        visit: (JournalGroup, [GroupSection]) -> String?
+    ) throws(JournalError) -> JournalOpening<D> {
+        let scan = try JournalScanner.scan(disk, visit: visit)
+        let isClean = scan.isSealed || scan.lastSequence == 0
+        var highest = scan.highestNumber
+        let log = (
+            identity: scan.identity ?? identity,
+            partitionCount: scan.identity == nil ? partitionCount : scan.partitionCount,
+            epoch: isClean ? max(1, scan.epoch) : scan.epoch + 1
+        )
+        var obsolete = scan.superseded
+        let lastWithGroups = scan.files.lastIndex { $0.groupCount > 0 } ?? -1
+        obsolete += scan.files[(lastWithGroups + 1)...].map(\.name)
+
+        if !isClean, lastWithGroups >= 0 {
+            try syncUnsynced(disk, scan.files[..<lastWithGroups], scan.durableSequence)
+            let last = scan.files[lastWithGroups]
+            highest += 1
+            try copyTail(
+                disk, last,
+                header: JournalFileHeader(
+                    identity: log.identity, number: highest, epoch: log.epoch,
+                    partitionCount: UInt32(log.partitionCount), replaces: last.number,
+                    createdMilliseconds: nowMilliseconds))
+            obsolete.append(last.name)
+        }
+        let names = try journalDisk { () throws(DiskError) in try disk.list() }
+        if names.contains(JournalFormat.temporaryName) {
+            obsolete.append(JournalFormat.temporaryName)
+        }
+        try remove(disk, obsolete)
+        let writer = JournalWriter(
+            disk: disk, configuration: configuration, identity: log.identity, epoch: log.epoch,
+            partitionCount: log.partitionCount, nextNumber: highest + 1,
+            sequence: scan.lastSequence, logTimeMilliseconds: scan.logTimeMilliseconds)
+        return JournalOpening(writer: writer, scan: scan)
+    }
+
+    /// Syncs files whose last groups nobody ever knew to be on disk.
+    private static func syncUnsynced<D: Disk>(
+        _ disk: D, _ files: ArraySlice<JournalScan.File>, _ durableSequence: UInt64
+    ) throws(JournalError) {
+        for file in files where (file.sequences?.upperBound ?? 0) > durableSequence {
+            try journalDisk { () throws(DiskError) in try disk.open(file.name).sync() }
+        }
+    }
+
+    /// Writes the intact groups of `source` into a new file of the number in `header`.
+    private static func copyTail<D: Disk>(
+        _ disk: D, _ source: JournalScan.File, header: JournalFileHeader
+    ) throws(JournalError) {
+        try journalDisk { () throws(DiskError) in
+            let bytes = UnsafeMutableRawBufferPointer.allocate(
+                byteCount: source.endOffset, alignment: 16)
+            defer { bytes.deallocate() }
+            let sourceFile = try disk.open(source.name)
+            let count = try sourceFile.read(at: 0, into: bytes)
+            var offset = JournalFormat.sectorBytes
+            while offset < count, let base = bytes.baseAddress {
+                let rest = UnsafeRawBufferPointer(rebasing: bytes[offset..<count])
+                guard
+                    let group = GroupHeader(
+                        rest, identity: header.identity, file: source.number)
+                else { break }
+                group.write(to: base + offset, identity: header.identity, file: header.number)
+                offset += group.extentBytes
+            }
+            if try disk.list().contains(JournalFormat.temporaryName) {
+                try disk.remove(JournalFormat.temporaryName)
+            }
+            let file = try JournalWriter.createFile(
+                disk, name: JournalFormat.temporaryName, bytes: offset, header: header)
+            try file.write(
+                UnsafeRawBufferPointer(rebasing: bytes[JournalFormat.sectorBytes..<offset]),
+                at: JournalFormat.sectorBytes)
+            try file.sync()
+            try disk.rename(
+                JournalFormat.temporaryName, to: JournalFormat.fileName(header.number))
+            try disk.syncDirectory()
+        }
+    }
+
+    private static func remove<D: Disk>(_ disk: D, _ names: [String]) throws(JournalError) {
+        guard !names.isEmpty else { return }
+        try journalDisk { () throws(DiskError) in
+            for name in names { try disk.remove(name) }
+            try disk.syncDirectory()
+        }
+    }
+}

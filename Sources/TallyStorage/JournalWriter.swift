@@ -1,0 +1,230 @@
+public import TallyCore
+
+/// Sizes of a journal's files and groups.
+public struct JournalConfiguration: Sendable {
+    /// Bytes reserved for one file when it is created; at least twice `groupBytesMax`.
+    public var fileBytes = Limits.journalFileBytes
+    /// Most payload bytes of one group.
+    public var groupBytesMax = Limits.groupBytesMax
+
+    /// The sizes that `Limits` names.
+    public init() {}
+
+    /// Most bytes of one group in its file, with `partitionCount` sections.
+    func groupExtentMax(partitionCount: Int) -> Int {
+        JournalFormat.padded(groupBytesMax + Self.groupOverheadMax(partitionCount: partitionCount))
+    }
+
+    /// Most bytes of one group that are not entries.
+    static func groupOverheadMax(partitionCount: Int) -> Int {
+        GroupHeader.byteCount + partitionCount * GroupSection.headerBytes
+            + JournalFormat.sectorBytes
+    }
+}
+
+/// Appends commit groups to a journal's newest file.
+///
+/// Only one group may be unsynced under `always`: the caller writes, syncs, and only then writes the
+/// next. After anything has failed the writer refuses everything: what reached the disk is unknown.
+public struct JournalWriter<D: Disk>: ~Copyable {
+    private let disk: D
+    private let configuration: JournalConfiguration
+    private let identity: LogIdentity
+    private let epoch: UInt32
+    private let partitionCount: Int
+
+    private var current: D.File?
+    private var currentNumber: UInt64
+    private var offset = 0
+    /// The next file, created and reserved, but without a group.
+    private var prepared: D.File?
+    private var nextNumber: UInt64
+    /// Files before the current one with groups that are not synced.
+    private var unsyncedFiles: [D.File] = []
+    private var hasFailed = false
+
+    /// Most files that may wait for a sync before the oldest is synced.
+    private static var unsyncedFilesMax: Int { 8 }
+
+    /// The last group written.
+    public private(set) var sequence: UInt64
+    /// The last group synced, with all before it.
+    public private(set) var durableSequence: UInt64
+    /// The log time of the last group.
+    public private(set) var logTimeMilliseconds: UInt64
+
+    init(
+        disk: D, configuration: JournalConfiguration, identity: LogIdentity, epoch: UInt32,
+        partitionCount: Int, nextNumber: UInt64, sequence: UInt64, logTimeMilliseconds: UInt64
+    ) {
+        precondition(
+            configuration.fileBytes
+                >= 2 * configuration.groupExtentMax(partitionCount: partitionCount),
+            "journal files too small for their groups")
+        self.disk = disk
+        self.configuration = configuration
+        self.identity = identity
+        self.epoch = epoch
+        self.partitionCount = partitionCount
+        self.nextNumber = nextNumber
+        currentNumber = 0
+        self.sequence = sequence
+        durableSequence = sequence
+        self.logTimeMilliseconds = logTimeMilliseconds
+    }
+
+    /// The position of the last group written.
+    public var position: Position { Position(epoch: epoch, sequence: sequence) }
+
+    /// Space that must stay free of reservations: what one change of files may waste, and the
+    /// frames of the groups under way.
+    public var floorBytes: Int {
+        configuration.groupExtentMax(partitionCount: partitionCount)
+            + 4 * JournalConfiguration.groupOverheadMax(partitionCount: partitionCount)
+    }
+
+    /// Whether it is time to call `prepareFile`.
+    public var wantsFile: Bool {
+        prepared == nil
+            && (current == nil || configuration.fileBytes - offset < configuration.fileBytes / 2)
+    }
+
+    /// Creates the next file and reserves its space.
+    ///
+    /// - Returns: bytes that can now be written in addition.
+    /// - Throws: `disk`; with `noSpace` nothing is lost and it can be tried again.
+    public mutating func prepareFile(nowMilliseconds: UInt64) throws(JournalError) -> Int {
+        precondition(prepared == nil, "a file is prepared already")
+        let name = JournalFormat.fileName(nextNumber)
+        prepared = try journalDisk { () throws(DiskError) in
+            do throws(DiskError) {
+                return try Self.createFile(
+                    disk, name: name, bytes: configuration.fileBytes,
+                    header: JournalFileHeader(
+                        identity: identity, number: nextNumber, epoch: epoch,
+                        partitionCount: UInt32(partitionCount), replaces: 0,
+                        createdMilliseconds: nowMilliseconds))
+            } catch {
+                if error.kind == .noSpace { try? disk.remove(name) }
+                throw error
+            }
+        }
+        return configuration.fileBytes - JournalFormat.sectorBytes
+    }
+
+    static func createFile(
+        _ disk: D, name: String, bytes: Int, header: JournalFileHeader
+    ) throws(DiskError) -> D.File {
+        let file = try disk.create(name)
+        try file.allocate(bytes)
+        let sector = UnsafeMutableRawBufferPointer.allocate(
+            byteCount: JournalFormat.sectorBytes, alignment: 16)
+        defer { sector.deallocate() }
+        sector.initializeMemory(as: UInt8.self, repeating: 0)
+        header.write(to: sector.baseAddress!)
+        try file.write(UnsafeRawBufferPointer(sector), at: 0)
+        try file.sync()
+        try disk.syncDirectory()
+        return file
+    }
+
+    /// Writes `group` as the next one, without syncing it.
+    ///
+    /// - Returns: bytes of reserved space that this took, what a change of files wasted included.
+    /// - Throws: `disk`; the writer is then dead.
+    public mutating func append(
+        _ group: inout CommitGroup, nowMilliseconds: UInt64, isSeal: Bool = false
+    ) throws(JournalError) -> Int {
+        precondition(!hasFailed, "journal written after a failure")
+        logTimeMilliseconds = max(logTimeMilliseconds, nowMilliseconds)
+        let header = GroupHeader(
+            sequence: sequence + 1, durableSequence: durableSequence,
+            logTimeMilliseconds: logTimeMilliseconds, payloadBytes: UInt32(group.payloadBytes),
+            sectionCount: group.sectionCount, entryCount: group.entryCount,
+            flags: isSeal ? GroupHeader.sealFlag : 0)
+        let extent = header.extentBytes
+        do throws(JournalError) {
+            let wasted = try makeRoom(extent)
+            let bytes = group.finish(header, identity: identity, file: currentNumber)
+            let (file, start) = (current, offset)
+            try journalDisk { () throws(DiskError) in try file?.write(bytes, at: start) }
+            offset += extent
+            sequence += 1
+            return extent + wasted
+        } catch {
+            hasFailed = true
+            throw error
+        }
+    }
+
+    /// Moves on to the prepared file if `extent` bytes do not fit into the current one.
+    ///
+    /// - Returns: bytes left unused in the file that is finished.
+    private mutating func makeRoom(_ extent: Int) throws(JournalError) -> Int {
+        guard current == nil || configuration.fileBytes - offset < extent else { return 0 }
+        guard let next = prepared else {
+            let name = JournalFormat.fileName(nextNumber)
+            throw .disk(DiskError(.noSpace, operation: "write", file: name))
+        }
+        var wasted = 0
+        if let finished = current {
+            wasted = configuration.fileBytes - offset
+            if durableSequence < sequence { unsyncedFiles.append(finished) }
+            if unsyncedFiles.count > Self.unsyncedFilesMax {
+                let oldest = unsyncedFiles.removeFirst()
+                try journalDisk { () throws(DiskError) in try oldest.sync() }
+            }
+        }
+        current = next
+        currentNumber = nextNumber
+        nextNumber += 1
+        offset = JournalFormat.sectorBytes
+        prepared = nil
+        return wasted
+    }
+
+    /// Makes every group written so far survive a power loss.
+    ///
+    /// - Throws: `disk`; the writer is then dead, and no file is ever synced again.
+    public mutating func sync() throws(JournalError) {
+        precondition(!hasFailed, "journal synced after a failure")
+        guard durableSequence < sequence else { return }
+        let files = unsyncedFiles + (current.map { [$0] } ?? [])
+        do throws(JournalError) {
+            for file in files {
+                try journalDisk { () throws(DiskError) in try file.sync() }
+            }
+        } catch {
+            hasFailed = true
+            throw error
+        }
+        unsyncedFiles = []
+        durableSequence = sequence
+    }
+
+    /// Ends the journal after its last group: writes the seal, cuts off what is unused and syncs.
+    ///
+    /// - Throws: `disk`. What was synced before stays so.
+    public consuming func seal(nowMilliseconds: UInt64) throws(JournalError) {
+        if !hasFailed, sequence > 0 {
+            try sync()
+            if prepared == nil, current == nil {
+                _ = try prepareFile(nowMilliseconds: nowMilliseconds)
+            }
+            var group = CommitGroup()
+            _ = try append(&group, nowMilliseconds: nowMilliseconds, isSeal: true)
+            if let current {
+                let end = offset
+                try journalDisk { () throws(DiskError) in try current.truncate(end) }
+            }
+            try sync()
+        }
+        if prepared != nil {
+            let name = JournalFormat.fileName(nextNumber)
+            try journalDisk { () throws(DiskError) in
+                try disk.remove(name)
+                try disk.syncDirectory()
+            }
+        }
+    }
+}

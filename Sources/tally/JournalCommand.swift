@@ -1,0 +1,123 @@
+import ArgumentParser
+import TallyEngine
+import TallyStorage
+import TallyCore
+
+/// `tally journal`: looks into a data directory that no server has open.
+struct JournalCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "journal",
+        abstract: "Look into the journal of a data directory that no server has open.",
+        subcommands: [Inspect.self, Verify.self])
+
+    /// `tally journal inspect DIR`
+    struct Inspect: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Print every file and commit group, and on request every entry.")
+
+        @Flag(help: "Print the entries of each group.")
+        var entries = false
+        @Argument(help: "A data directory.")
+        var directory: String
+
+        func run() throws {
+            let hasher = KeyHasher(seed: 0)
+            var file = ""
+            let scan = try scanJournal(directory) { group, sections in
+                if group.file != file {
+                    file = group.file
+                    print("\(file)  epoch \(group.position.epoch)")
+                }
+                print(
+                    "  \(group.position.sequence)  byte \(group.offset)  \(group.byteCount) bytes"
+                        + "  \(sections.count) partitions  \(group.entryCount) entries"
+                        + "  time \(group.logTimeMilliseconds)\(group.isSeal ? "  seal" : "")")
+                guard entries else { return nil }
+                for section in sections {
+                    if let reason = printEntries(section, hasher) { return reason }
+                }
+                return nil
+            }
+            print(scan.summary)
+        }
+
+        private func printEntries(_ section: GroupSection, _ hasher: KeyHasher) -> String? {
+            var reader = EntryReader(section.bytes, partition: section.partition, hasher: hasher)
+            do throws(EntryError) {
+                while let operation = try reader.next() {
+                    let key = UnsafeRawBufferPointer(
+                        start: operation.key, count: Int(operation.keyByteCount))
+                    let times = operation.count > 1 ? " × \(operation.count)" : ""
+                    print(
+                        "    \(section.partition)  \(operation.kind)  \(printable(key))  "
+                            + "\(operation.operand)\(times)")
+                }
+                return nil
+            } catch {
+                return "\(error)"
+            }
+        }
+
+        private func printable(_ key: UnsafeRawBufferPointer) -> String {
+            key.allSatisfy { $0 > 32 && $0 < 127 }
+                ? String(decoding: key, as: UTF8.self)
+                : "0x" + key.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
+        }
+    }
+
+    /// `tally journal verify DIR`
+    struct Verify: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Check every checksum and entry; exit with 1 if anything is damaged.")
+
+        @Argument(help: "A data directory.")
+        var directory: String
+
+        func run() throws {
+            let hasher = KeyHasher(seed: 0)
+            let scan = try scanJournal(directory) { _, sections in
+                for section in sections {
+                    var reader = EntryReader(
+                        section.bytes, partition: section.partition, hasher: hasher)
+                    do throws(EntryError) {
+                        while try reader.next() != nil {}
+                    } catch {
+                        return "partition \(section.partition): \(error)"
+                    }
+                }
+                return nil
+            }
+            print(scan.summary)
+        }
+    }
+}
+
+private func scanJournal(
+    _ directory: String, visit: (JournalGroup, [GroupSection]) -> String?
+) throws -> JournalScan {
+    do {
+        let disk = try DirectoryDisk(path: directory)
+        return try JournalScanner.scan(disk, visit: visit)
+    } catch let error as JournalError {
+        print("DAMAGED: \(error)")
+        throw ExitCode.failure
+    } catch let error as DiskError {
+        print("cannot read: \(error)")
+        throw ExitCode(2)
+    }
+}
+
+extension JournalScan {
+    /// One line for people.
+    fileprivate var summary: String {
+        let end =
+            lastSequence == 0
+            ? "empty"
+            : isSealed
+                ? "sealed by a clean shutdown"
+                : isTorn ? "ends in a torn tail, as after a crash" : "not sealed, as after a crash"
+        let lost = lostGroups > 0 ? ", \(lostGroups) groups lost that were never synced" : ""
+        return
+            "OK: \(files.count) files, \(lastSequence) groups, \(entryCount) entries, epoch \(epoch), \(end)\(lost)"
+    }
+}

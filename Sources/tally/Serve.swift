@@ -1,0 +1,213 @@
+import ArgumentParser
+import Logging
+import ServiceLifecycle
+import TallyCore
+import TallyNode
+import TallyServer
+import TallyStorage
+import UnixSignals
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+internal import Glibc
+
+/// `tally serve`: one node, until it is told to stop.
+struct Serve: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Serve counters to Redis clients.",
+        discussion: """
+            Every setting can also be given in the environment (TALLY_PORT for --port) or in a \
+            YAML file (port: 7379); flags win over the environment, which wins over the file.
+            """)
+
+    @Option(help: "Directory of the data; created if missing.")
+    var data: String?
+    @Option(help: "Address to listen on (default 127.0.0.1).")
+    var host: String?
+    @Option(help: "Port to listen on, 0 to let the system choose (default 7379).")
+    var port: String?
+    @Option(help: "Event loops (default: one for every two cores).")
+    var threads: String?
+    @Option(help: "When replies may leave: always, interval=MS or none (default always).")
+    var durability: String?
+    @Option(help: "Partitions of a new data directory (default \(Limits.partitionsDefault)).")
+    var partitions: String?
+    @Option(help: "Connections at a time (default 10000).")
+    var clientsMax: String?
+    @Option(help: "Seconds after which a silent connection is closed, 0 for never (default 0).")
+    var idleSecondsMax: String?
+    @Option(help: "Memory for counters from which on no new ones are created (default none).")
+    var memoryLimit: String?
+    @Option(help: "trace, debug, info, notice, warning, error or critical (default info).")
+    var logLevel: String?
+    @Option(help: ArgumentHelp("tally, or null to measure without counters.", visibility: .hidden))
+    var engine: String?
+    @Option(help: "A YAML file of settings.")
+    var config: String?
+
+    func run() async throws {
+        let environment = ProcessInfo.processInfo.environment
+        let settings: Settings
+        do {
+            settings = try Settings.read(
+                flags: flags, environment: environment, file: config ?? environment["TALLY_CONFIG"])
+        } catch let error as Settings.Invalid {
+            throw ValidationError(error.description)
+        }
+        try await Server(settings: settings).run()
+    }
+
+    private var flags: [String: String] {
+        let given: [String: String?] = [
+            "data": data, "host": host, "port": port, "threads": threads,
+            "durability": durability, "partitions": partitions, "clients-max": clientsMax,
+            "idle-seconds-max": idleSecondsMax, "memory-limit": memoryLimit,
+            "log-level": logLevel, "engine": engine,
+        ]
+        return given.compactMapValues { $0 }
+    }
+}
+
+/// Chooses the real parts, joins them, and runs them from start to stop.
+private struct Server {
+    let settings: Settings
+
+    func run() async throws {
+        let logger = makeLogger()
+        raiseFileLimit(logger)
+        let clock = SystemClock()
+        let opening = try open(clock, logger)
+        let server = RESPServer(
+            node: opening.node, configuration: serverConfiguration, clock: clock, logger: logger)
+        let journal = CommitterThread(opening.committer, node: opening.node) { event in
+            handle(event, server, logger)
+        }
+        journal.start()
+        let group = ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                services: [.init(service: server)],
+                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+        do {
+            try await group.run()
+        } catch {
+            journal.stop()
+            logger.critical("cannot serve", metadata: ["error": "\(error)"])
+            throw ExitCode.failure
+        }
+        journal.stop()
+        logger.info("stopped; the journal is sealed")
+    }
+
+    private func open(
+        _ clock: SystemClock, _ logger: Logger
+    ) throws -> NodeOpening<DirectoryDisk> {
+        do {
+            let disk = try DirectoryDisk(path: settings.data)
+            let started = clock.monotonicNanoseconds()
+            let opening = try NodeOpening(
+                disk: disk, clock: clock, configuration: nodeConfiguration)
+            let milliseconds = (clock.monotonicNanoseconds() - started) / 1_000_000
+            report(opening, milliseconds: milliseconds, logger)
+            return opening
+        } catch {
+            logger.critical("cannot open the data directory", metadata: ["error": "\(error)"])
+            throw ExitCode.failure
+        }
+    }
+
+    private func report(
+        _ opening: NodeOpening<DirectoryDisk>, milliseconds: UInt64, _ logger: Logger
+    ) {
+        let scan = opening.scan
+        logger.info(
+            "data directory opened",
+            metadata: [
+                "path": "\(settings.data)", "durability": "\(settings.durability)",
+                "counters": "\(opening.node.countAll().count)",
+                "groups": "\(scan.lastSequence)", "entries": "\(scan.entryCount)",
+                "clean": "\(scan.isSealed || scan.lastSequence == 0)",
+                "milliseconds": "\(milliseconds)",
+            ])
+        if scan.isTorn {
+            logger.notice("the journal's tail was torn by a crash and has been cut off")
+        }
+        if scan.lostGroups > 0 {
+            logger.warning(
+                "groups that were never synced are lost",
+                metadata: ["groups": "\(scan.lostGroups)"])
+        }
+        if opening.node.isJournalFull {
+            logger.error("no space for the journal: writes are refused until there is")
+        }
+    }
+
+    private func handle(_ event: JournalEvent, _ server: RESPServer, _ logger: Logger) {
+        switch event {
+        case .committed: server.journalMoved()
+        case .spaceExhausted(let error):
+            logger.error(
+                "no space for the journal: writes are refused until there is",
+                metadata: ["error": "\(error)"])
+        case .spaceRegained: logger.notice("the journal has space again: writes are accepted")
+        case .failed(let error):
+            logger.critical(
+                "the journal failed: ending, so that nothing is acknowledged that may be lost",
+                metadata: ["error": "\(error)"])
+            // At once: whatever ran longer could acknowledge more.
+            _exit(EXIT_FAILURE)
+        }
+    }
+
+    private var nodeConfiguration: NodeConfiguration {
+        var configuration = NodeConfiguration()
+        configuration.durability = settings.durability
+        configuration.partitionCount = settings.partitions
+        configuration.memoryBytesMax =
+            settings.memoryLimitBytes == 0 ? nil : settings.memoryLimitBytes
+        configuration.isNull = settings.engine == "null"
+        return configuration
+    }
+
+    private var serverConfiguration: ServerConfiguration {
+        var configuration = ServerConfiguration()
+        configuration.host = settings.host
+        configuration.port = settings.port
+        configuration.threads = settings.threads
+        configuration.clientsMax = settings.clientsMax
+        configuration.idleSecondsMax = settings.idleSecondsMax
+        configuration.dataDirectory = settings.data
+        configuration.durability = settings.durability
+        return configuration
+    }
+
+    private func makeLogger() -> Logger {
+        let level = Logger.Level(rawValue: settings.logLevel) ?? .info
+        LoggingSystem.bootstrap { label in
+            var handler = StreamLogHandler.standardError(label: label)
+            handler.logLevel = level
+            return handler
+        }
+        return Logger(label: "tally")
+    }
+
+    /// A connection is a file: makes room for as many as may come.
+    private func raiseFileLimit(_ logger: Logger) {
+        var limit = rlimit()
+        let files = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+        guard getrlimit(files, &limit) == 0 else { return }
+        let wanted = rlim_t(settings.clientsMax + 64)
+        guard limit.rlim_cur < wanted else { return }
+        limit.rlim_max = max(limit.rlim_max, wanted)
+        limit.rlim_cur = wanted
+        if setrlimit(files, &limit) == 0 { return }
+        getrlimit(files, &limit)
+        limit.rlim_cur = limit.rlim_max
+        _ = setrlimit(files, &limit)
+        logger.warning(
+            "the system allows fewer connections than clients-max",
+            metadata: ["files": "\(limit.rlim_max)", "clients_max": "\(settings.clientsMax)"])
+    }
+}

@@ -1,0 +1,223 @@
+import Configuration
+import TallyCore
+import TallyServer
+import Yams
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
+/// Everything that `tally serve` can be told, from flags, environment and a file.
+///
+/// A setting has one name: `--clients-max` as a flag, `TALLY_CLIENTS_MAX` in the environment,
+/// `clients-max` in the file; the first that gives it wins, in that order.
+struct Settings: Sendable {
+    /// Directory of the data; created if missing.
+    var data = ""
+    /// Address to listen on.
+    var host = "127.0.0.1"
+    /// Port to listen on; 0 lets the system choose.
+    var port = 7379
+    /// Event loops. By default one for every two cores, at least one: the other cores are for the
+    /// journal, the network and background work.
+    var threads = Settings.defaultThreads
+    /// When replies may leave.
+    var durability = Durability.always
+    /// Partitions of a new data directory; an old one keeps its own.
+    var partitions = Limits.partitionsDefault
+    /// Connections at a time.
+    var clientsMax = 10_000
+    /// Seconds after which a silent connection is closed; 0 for never.
+    var idleSecondsMax = 0
+    /// Memory for counters from which on no new ones are created; 0 for no limit.
+    var memoryLimitBytes = 0
+    /// How much is logged.
+    var logLevel = "info"
+    /// `tally`, or `null` to measure everything but the counters.
+    var engine = "tally"
+
+    static var defaultThreads: Int { max(1, ProcessInfo.processInfo.activeProcessorCount / 2) }
+
+    /// A setting that was given wrongly, or that does not exist.
+    enum Invalid: Error, CustomStringConvertible {
+        case unknown(name: String, source: String)
+        case notAllowed(name: String, value: String, allowed: String)
+        case missing(name: String)
+        case unreadable(file: String, reason: String)
+
+        var description: String {
+            switch self {
+            case .unknown(let name, let source):
+                "unknown setting '\(name)' in \(source); there are: "
+                    + Settings.names.joined(separator: ", ")
+            case .notAllowed(let name, let value, let allowed):
+                "setting '\(name)' is '\(value)'; allowed: \(allowed)"
+            case .missing(let name):
+                "setting '\(name)' is missing: give --\(name), "
+                    + "\(Settings.environmentName(name)) or '\(name)' in the configuration file"
+            case .unreadable(let file, let reason):
+                "cannot read configuration file \(file): \(reason)"
+            }
+        }
+    }
+
+    static let logLevels = ["trace", "debug", "info", "notice", "warning", "error", "critical"]
+
+    /// One setting's name, what it may be, and how it is taken over; false if the value is not
+    /// allowed.
+    private struct Field: Sendable {
+        let name: String
+        let allowed: String
+        let take: @Sendable (String, inout Settings) -> Bool
+    }
+
+    private static let fields: [Field] = [
+        Field(name: "data", allowed: "a path") { text, settings in
+            settings.data = text
+            return !text.isEmpty
+        },
+        Field(name: "host", allowed: "an address or a host name") { text, settings in
+            settings.host = text
+            return !text.isEmpty
+        },
+        integer("port", 0...65535) { $1.port = $0 },
+        integer("threads", 1...256) { $1.threads = $0 },
+        Field(
+            name: "durability",
+            allowed: "always, interval=MS with MS in "
+                + "\(range(Durability.intervalMillisecondsRange)), none"
+        ) { text, settings in
+            guard let durability = Durability(text) else { return false }
+            settings.durability = durability
+            return true
+        },
+        Field(
+            name: "partitions", allowed: "a power of two in \(range(1...Limits.partitionsMax))"
+        ) { text, settings in
+            guard let count = Int(text), (1...Limits.partitionsMax).contains(count),
+                count.nonzeroBitCount == 1
+            else { return false }
+            settings.partitions = count
+            return true
+        },
+        integer("clients-max", 1...1_000_000) { $1.clientsMax = $0 },
+        integer("idle-seconds-max", 0...31_536_000) { $1.idleSecondsMax = $0 },
+        Field(
+            name: "memory-limit", allowed: "a size such as 512mb or 16gb, at least 1mb; 0 for none"
+        ) { text, settings in
+            guard let size = ByteSize(text), size.bytes == 0 || size.bytes >= 1 << 20 else {
+                return false
+            }
+            settings.memoryLimitBytes = size.bytes
+            return true
+        },
+        Field(name: "log-level", allowed: logLevels.joined(separator: ", ")) { text, settings in
+            settings.logLevel = text
+            return logLevels.contains(text)
+        },
+        Field(name: "engine", allowed: "tally, null") { text, settings in
+            settings.engine = text
+            return ["tally", "null"].contains(text)
+        },
+    ]
+
+    private static func integer(
+        _ name: String, _ range: ClosedRange<Int>,
+        _ take: @escaping @Sendable (Int, inout Settings) -> Void
+    ) -> Field {
+        Field(name: name, allowed: self.range(range)) { text, settings in
+            guard let value = Int(text), range.contains(value) else { return false }
+            take(value, &settings)
+            return true
+        }
+    }
+
+    private static func range(_ range: ClosedRange<Int>) -> String {
+        "\(range.lowerBound)...\(range.upperBound)"
+    }
+
+    /// All names, as in the configuration file.
+    static var names: [String] { fields.map(\.name) }
+
+    static func environmentName(_ name: String) -> String {
+        "TALLY_" + name.uppercased().replacing("-", with: "_")
+    }
+
+    /// Reads all settings.
+    ///
+    /// - Parameters:
+    ///   - flags: What the command line gave, by name.
+    ///   - file: Path of a YAML (or JSON) file.
+    /// - Throws: `Invalid`.
+    static func read(
+        flags: [String: String], environment: [String: String], file: String?
+    ) throws -> Settings {
+        try refuseUnknown(environment)
+        let reader = ConfigReader(providers: [
+            provider(named: "flags", flags),
+            EnvironmentVariablesProvider(environmentVariables: environment)
+                .prefixKeys(with: "tally"),
+            provider(named: file ?? "no file", try file.map(values(inFile:)) ?? [:]),
+        ])
+        var settings = Settings()
+        for field in fields {
+            guard let text = reader.string(forKey: ConfigKey([field.name])) else { continue }
+            guard field.take(text, &settings) else {
+                throw Invalid.notAllowed(name: field.name, value: text, allowed: field.allowed)
+            }
+        }
+        guard !settings.data.isEmpty else { throw Invalid.missing(name: "data") }
+        return settings
+    }
+
+    private static func provider(
+        named name: String, _ values: [String: String]
+    ) -> InMemoryProvider {
+        InMemoryProvider(
+            name: name,
+            values: Dictionary(
+                uniqueKeysWithValues: values.map {
+                    (AbsoluteConfigKey([$0]), ConfigValue(.string($1), isSecret: false))
+                }))
+    }
+
+    private static func refuseUnknown(_ environment: [String: String]) throws {
+        let known = Set(names.map(environmentName)).union(["TALLY_CONFIG"])
+        let given = environment.keys.filter { $0.hasPrefix("TALLY_") }.sorted()
+        if let unknown = given.first(where: { !known.contains($0) }) {
+            throw Invalid.unknown(name: unknown, source: "the environment")
+        }
+    }
+
+    /// What a YAML file of `name: value` lines says.
+    private static func values(inFile file: String) throws -> [String: String] {
+        let text: String
+        do {
+            text = try String(contentsOf: URL(filePath: file), encoding: .utf8)
+        } catch {
+            throw Invalid.unreadable(file: file, reason: "no readable UTF-8 file")
+        }
+        let node: Yams.Node?
+        do {
+            node = try Yams.compose(yaml: text)
+        } catch {
+            throw Invalid.unreadable(file: file, reason: "\(error)")
+        }
+        guard let mapping = node?.mapping else {
+            throw Invalid.unreadable(file: file, reason: "not a list of 'name: value' lines")
+        }
+        var values: [String: String] = [:]
+        for (key, value) in mapping {
+            guard let name = key.string, names.contains(name) else {
+                throw Invalid.unknown(name: key.string ?? "?", source: file)
+            }
+            guard let scalar = value.scalar else {
+                throw Invalid.unreadable(file: file, reason: "'\(name)' is not a single value")
+            }
+            values[name] = scalar.string
+        }
+        return values
+    }
+}

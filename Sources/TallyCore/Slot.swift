@@ -23,47 +23,73 @@ public struct Slot: Equatable, Hashable, Sendable {
     }
 
     private static func hashedPart(of key: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
-        guard let open = key.firstIndex(of: UInt8(ascii: "{")) else { return key }
-        let afterOpen = key[(open + 1)...]
-        guard let close = afterOpen.firstIndex(of: UInt8(ascii: "}")), close > open + 1 else {
-            return key
-        }
+        guard let start = key.baseAddress, mayContainBrace(start, key.count) else { return key }
+        return tag(of: key) ?? key
+    }
+
+    /// What stands between the first `{` and the next `}`, nil if there is nothing.
+    private static func tag(of key: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
+        guard let open = key.firstIndex(of: UInt8(ascii: "{")),
+            let close = key[(open + 1)...].firstIndex(of: UInt8(ascii: "}")), close > open + 1
+        else { return nil }
         return UnsafeRawBufferPointer(rebasing: key[(open + 1)..<close])
     }
 
-    /// CRC16 with polynomial 0x1021, no reflection, starting from zero.
-    static func checksum(_ bytes: UnsafeRawBufferPointer) -> UInt16 {
-        tables.withUnsafeBufferPointer { tables in
-            var crc: UInt16 = 0
-            var offset = 0
-            while offset &+ 8 <= bytes.count {
-                let word = UInt64(
-                    bigEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
-                    ^ UInt64(crc) &<< 48
-                let high =
-                    tables[7 &<< 8 | Int(word &>> 56)]
-                    ^ tables[6 &<< 8 | Int(word &>> 48 & 0xff)]
-                    ^ tables[5 &<< 8 | Int(word &>> 40 & 0xff)]
-                    ^ tables[4 &<< 8 | Int(word &>> 32 & 0xff)]
-                crc =
-                    high
-                    ^ tables[3 &<< 8 | Int(word &>> 24 & 0xff)]
-                    ^ tables[2 &<< 8 | Int(word &>> 16 & 0xff)]
-                    ^ tables[1 &<< 8 | Int(word &>> 8 & 0xff)]
-                    ^ tables[Int(word & 0xff)]
-                offset &+= 8
-            }
-            while offset < bytes.count {
-                crc = crc &<< 8 ^ tables[Int(UInt8(truncatingIfNeeded: crc &>> 8) ^ bytes[offset])]
-                offset &+= 1
-            }
-            return crc
+    /// False only if no byte is `{`; looks at eight at a time.
+    @inline(__always)
+    private static func mayContainBrace(_ key: UnsafeRawPointer, _ count: Int) -> Bool {
+        guard count >= 8 else { return true }
+        var offset = 0
+        while offset &+ 8 < count {
+            if hasBrace(key.loadUnaligned(fromByteOffset: offset, as: UInt64.self)) { return true }
+            offset &+= 8
         }
+        return hasBrace(key.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self))
     }
 
-    /// Eight tables of 256: table *k* advances a byte through *k* more zero bytes.
-    private static let tables: [UInt16] = {
-        var tables = [UInt16](repeating: 0, count: 8 * 256)
+    @inline(__always)
+    private static func hasBrace(_ word: UInt64) -> Bool {
+        let zeroed = word ^ 0x7b7b_7b7b_7b7b_7b7b
+        return (zeroed &- 0x0101_0101_0101_0101) & ~zeroed & 0x8080_8080_8080_8080 != 0
+    }
+
+    /// CRC16 with polynomial 0x1021, no reflection, starting from zero.
+    @inline(__always)
+    static func checksum(_ bytes: UnsafeRawBufferPointer) -> UInt16 {
+        guard let start = bytes.baseAddress else { return 0 }
+        let tables = tables
+        let count = bytes.count
+        var crc: UInt16 = 0
+        var offset = 0
+        while offset &+ 8 <= count {
+            let word =
+                UInt64(bigEndian: start.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+                ^ UInt64(crc) &<< 48
+            let high =
+                tables[7 &<< 8 | Int(word &>> 56)]
+                ^ tables[6 &<< 8 | Int(word &>> 48 & 0xff)]
+                ^ tables[5 &<< 8 | Int(word &>> 40 & 0xff)]
+                ^ tables[4 &<< 8 | Int(word &>> 32 & 0xff)]
+            crc =
+                high
+                ^ tables[3 &<< 8 | Int(word &>> 24 & 0xff)]
+                ^ tables[2 &<< 8 | Int(word &>> 16 & 0xff)]
+                ^ tables[1 &<< 8 | Int(word &>> 8 & 0xff)]
+                ^ tables[Int(word & 0xff)]
+            offset &+= 8
+        }
+        while offset < count {
+            let byte = start.load(fromByteOffset: offset, as: UInt8.self)
+            crc = crc &<< 8 ^ tables[Int(UInt8(truncatingIfNeeded: crc &>> 8) ^ byte)]
+            offset &+= 1
+        }
+        return crc
+    }
+
+    /// Eight tables of 256: table *k* advances a byte through *k* more zero bytes. Never changed
+    /// once made.
+    nonisolated(unsafe) private static let tables: UnsafePointer<UInt16> = {
+        let tables = UnsafeMutablePointer<UInt16>.allocate(capacity: 8 * 256)
         for byte in 0..<256 {
             var remainder = UInt16(byte) << 8
             for _ in 0..<8 {
@@ -75,6 +101,6 @@ public struct Slot: Equatable, Hashable, Sendable {
             let previous = tables[index - 256]
             tables[index] = previous << 8 ^ tables[Int(previous >> 8)]
         }
-        return tables
+        return UnsafePointer(tables)
     }()
 }

@@ -1,5 +1,40 @@
-/// Comparison of short byte strings without a call.
+/// Comparison and copying of short byte strings without a call.
 enum Bytes {
+    /// Copies `count` bytes to a place that does not overlap.
+    @inline(__always)
+    static func copy(
+        _ source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, _ count: Int
+    ) {
+        guard count >= 8 else { return copyFew(source, to: target, count) }
+        var offset = 0
+        while offset &+ 8 < count {
+            target.storeBytes(of: word(source, offset), toByteOffset: offset, as: UInt64.self)
+            offset &+= 8
+        }
+        // The last eight bytes, some of them for the second time.
+        target.storeBytes(
+            of: word(source, count &- 8), toByteOffset: count &- 8, as: UInt64.self)
+    }
+
+    @inline(__always)
+    private static func copyFew(
+        _ source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, _ count: Int
+    ) {
+        if count >= 4 {
+            let last = half(source, count &- 4)
+            target.storeBytes(of: half(source, 0), as: UInt32.self)
+            target.storeBytes(of: last, toByteOffset: count &- 4, as: UInt32.self)
+            return
+        }
+        var offset = 0
+        while offset < count {
+            target.storeBytes(
+                of: source.load(fromByteOffset: offset, as: UInt8.self), toByteOffset: offset,
+                as: UInt8.self)
+            offset &+= 1
+        }
+    }
+
     /// Whether `count` bytes at both places are the same.
     @inline(__always)
     static func equal(_ left: UnsafeRawPointer, _ right: UnsafeRawPointer, _ count: Int) -> Bool {

@@ -12,11 +12,31 @@ import TallyCore
 ///     directory → leaf header │ bucket │ bucket │ …        records: value i64 · length u16 · key
 ///                  64 bytes     12 × (tag u8, offset u32)
 ///
-/// A search costs the header's, the bucket's and the record's cache line. Deleted records are
-/// garbage until their leaf is rebuilt, which happens before garbage exceeds half of the records.
+/// A directory entry holds the leaf's address, its number of buckets and the address of its
+/// records, so a search costs the bucket's and the record's cache line. Deleted records are garbage until their leaf is rebuilt, which happens before garbage exceeds half of the records.
 /// Not thread-safe: its partition's lock guards it.
 struct Memtable: ~Copyable {
     typealias Leaf = UnsafeMutablePointer<LeafHeader>
+
+    /// What a search needs of a leaf, kept in step with it.
+    struct DirectoryEntry {
+        /// The leaf's address, a multiple of 64, plus the binary logarithm of its buckets' number.
+        private let leafAndBuckets: UInt
+        let records: UnsafeMutableRawPointer
+
+        init(_ leaf: Leaf) {
+            leafAndBuckets =
+                UInt(bitPattern: leaf)
+                | UInt((leaf.pointee.bucketMask &+ 1).trailingZeroBitCount)
+            records = leaf.pointee.records
+        }
+
+        @inline(__always)
+        var leaf: Leaf { UnsafeMutablePointer(bitPattern: leafAndBuckets & ~63).unsafelyUnwrapped }
+
+        @inline(__always)
+        var bucketMask: UInt32 { (1 &<< UInt32(leafAndBuckets & 63)) &- 1 }
+    }
 
     struct LeafHeader {
         var records: UnsafeMutableRawPointer
@@ -35,7 +55,7 @@ struct Memtable: ~Copyable {
     private static let depthMax = 32
 
     private let hasher: KeyHasher
-    private var directory: UnsafeMutablePointer<Leaf>
+    private var directory: UnsafeMutablePointer<DirectoryEntry>
     /// The directory has `1 << depth` entries; at least two, so that no shift is by 64.
     private var depth: Int
 
@@ -48,7 +68,6 @@ struct Memtable: ~Copyable {
         self.hasher = hasher
         depth = 1
         directory = .allocate(capacity: 2)
-        directory.initialize(repeating: UnsafeMutablePointer(bitPattern: 64)!, count: 2)
         resetToOneLeaf()
     }
 
@@ -57,10 +76,25 @@ struct Memtable: ~Copyable {
         directory.deallocate()
     }
 
-    /// Asks the memory system for the leaf that `hash` leads to.
+    /// Asks the memory system for the bucket that `hash` leads to.
     @inline(__always)
-    borrowing func prefetchLeaf(_ hash: UInt64) {
-        tally_prefetch(directory[Int(hash &>> UInt64(64 &- depth))])
+    borrowing func prefetchBucket(_ hash: UInt64) {
+        let entry = directory[directoryIndex(hash)]
+        tally_prefetch(Bucket.address(entry.leaf, UInt32(truncatingIfNeeded: hash) & entry.bucketMask))
+    }
+
+    /// Asks the memory system for the record that `hash` leads to, if its bucket has one.
+    @inline(__always)
+    borrowing func prefetchRecord(_ hash: UInt64) {
+        let entry = directory[directoryIndex(hash)]
+        let bucket = Bucket(entry.leaf, UInt32(truncatingIfNeeded: hash) & entry.bucketMask)
+        var matches = bucket.matches(Self.tag(hash))
+        if let slot = matches.next() { tally_prefetch(entry.records + Int(bucket.offset(slot))) }
+    }
+
+    @inline(__always)
+    private borrowing func directoryIndex(_ hash: UInt64) -> Int {
+        Int(truncatingIfNeeded: hash &>> UInt64(64 &- depth))
     }
 
     // MARK: Search
@@ -72,19 +106,18 @@ struct Memtable: ~Copyable {
     borrowing func find(
         _ key: UnsafeRawPointer, _ keyByteCount: Int, hash: UInt64
     ) -> UnsafeMutableRawPointer? {
-        let leaf = directory[Int(hash &>> UInt64(64 &- depth))]
-        let records = leaf.pointee.records
+        let entry = directory[directoryIndex(hash)]
         let tag = Self.tag(hash)
-        var index = UInt32(truncatingIfNeeded: hash) & leaf.pointee.bucketMask
+        var index = UInt32(truncatingIfNeeded: hash) & entry.bucketMask
         while true {
-            let bucket = Bucket(leaf, index)
+            let bucket = Bucket(entry.leaf, index)
             var matches = bucket.matches(tag)
             while let slot = matches.next() {
-                let record = records + Int(bucket.offset(slot))
+                let record = entry.records + Int(bucket.offset(slot))
                 if Self.keyEquals(record, key, keyByteCount) { return record }
             }
             if bucket.overflowCount == 0 { return nil }
-            index = (index &+ 1) & leaf.pointee.bucketMask
+            index = (index &+ 1) & entry.bucketMask
         }
     }
 
@@ -127,7 +160,7 @@ struct Memtable: ~Copyable {
     /// - Returns: its counter, or nil if it was not there.
     /// - Complexity: O(1) amortised.
     mutating func remove(_ key: UnsafeRawPointer, _ keyByteCount: Int, hash: UInt64) -> Int64? {
-        let leaf = directory[Int(hash &>> UInt64(64 &- depth))]
+        let leaf = directory[directoryIndex(hash)].leaf
         let tag = Self.tag(hash)
         let mask = leaf.pointee.bucketMask
         let home = UInt32(truncatingIfNeeded: hash) & mask
@@ -178,7 +211,7 @@ extension Memtable {
     /// The leaf for `hash` with room for one more record, after growing or splitting it as needed.
     @inline(__always)
     private mutating func leafWithRoom(_ hash: UInt64, recordBytes: Int) -> Leaf {
-        let leaf = directory[Int(hash &>> UInt64(64 &- depth))]
+        let leaf = directory[directoryIndex(hash)].leaf
         let bytesNeeded = leaf.pointee.recordBytesUsed &+ UInt32(recordBytes)
         if leaf.pointee.count < Self.loadMax(leaf),
             bytesNeeded <= leaf.pointee.recordBytesCapacity
@@ -191,11 +224,12 @@ extension Memtable {
     @inline(never)
     private mutating func makeRoom(_ hash: UInt64, recordBytes: Int) -> Leaf {
         while true {
-            let leaf = directory[Int(hash &>> UInt64(64 &- depth))]
+            let leaf = directory[directoryIndex(hash)].leaf
             if leaf.pointee.count < Self.loadMax(leaf) {
                 let needed = Int(leaf.pointee.recordBytesUsed) + recordBytes
                 if needed > Int(leaf.pointee.recordBytesCapacity) {
                     growRecords(leaf, toFit: needed)
+                    setEntries(leaf, hash: hash)
                 }
                 return leaf
             }
@@ -243,33 +277,34 @@ extension Memtable {
             let isOne = recordHash >> UInt64(63 - leafDepth) & 1 == 1
             copy(record, hash: recordHash, to: isOne ? one : zero)
         }
-        let span = 1 << (depth - leafDepth)
-        let first = Int(hash >> UInt64(64 - leafDepth)) << (depth - leafDepth)
-        for index in 0..<span {
-            directory[first + index] = index < span / 2 ? zero : one
-        }
+        setEntries(zero, hash: hash & ~(1 << UInt64(63 - leafDepth)))
+        setEntries(one, hash: hash | 1 << UInt64(63 - leafDepth))
         release(leaf)
     }
 
     private mutating func doubleDirectory() {
         precondition(depth < Self.depthMax, "directory deeper than the hash allows")
-        let doubled = UnsafeMutablePointer<Leaf>.allocate(capacity: 2 << depth)
+        let doubled = UnsafeMutablePointer<DirectoryEntry>.allocate(capacity: 2 << depth)
         for index in 0..<(1 << depth) {
             (doubled + 2 * index).initialize(repeating: directory[index], count: 2)
         }
         directory.deallocate()
-        allocatedBytes += (1 << depth) * MemoryLayout<Leaf>.stride
+        allocatedBytes += (1 << depth) * MemoryLayout<DirectoryEntry>.stride
         directory = doubled
         depth += 1
     }
 
     private mutating func replace(_ leaf: Leaf, with replacement: Leaf, hash: UInt64) {
-        let leafDepth = Int(leaf.pointee.depth)
-        let first = Int(hash >> UInt64(64 - leafDepth)) << (depth - leafDepth)
-        for index in first..<(first + 1 << (depth - leafDepth)) {
-            directory[index] = replacement
-        }
+        setEntries(replacement, hash: hash)
         release(leaf)
+    }
+
+    /// Makes every directory entry under the prefix of `hash` that belongs to `leaf` say so.
+    private mutating func setEntries(_ leaf: Leaf, hash: UInt64) {
+        let leafDepth = Int(leaf.pointee.depth)
+        let span = 1 << (depth - leafDepth)
+        let first = Int(hash >> UInt64(64 - leafDepth)) * span
+        (directory + first).update(repeating: DirectoryEntry(leaf), count: span)
     }
 
     private mutating func rebuilt(_ leaf: Leaf, bucketCount: Int) -> Leaf {
@@ -319,10 +354,10 @@ extension Memtable {
         directory.deallocate()
         depth = 1
         directory = .allocate(capacity: 2)
-        allocatedBytes = 2 * MemoryLayout<Leaf>.stride
+        allocatedBytes = 2 * MemoryLayout<DirectoryEntry>.stride
         count = 0
         let leaf = allocateLeaf(1, recordBytes: 64, depth: 0)
-        directory.initialize(repeating: leaf, count: 2)
+        directory.initialize(repeating: DirectoryEntry(leaf), count: 2)
     }
 }
 
@@ -340,9 +375,12 @@ extension Memtable {
 
         @inline(__always)
         init(_ leaf: Leaf, _ index: UInt32) {
-            base =
-                UnsafeMutableRawPointer(leaf) + Memtable.headerBytes
-                + Int(index) &* Self.byteCount
+            base = Self.address(leaf, index)
+        }
+
+        @inline(__always)
+        static func address(_ leaf: Leaf, _ index: UInt32) -> UnsafeMutableRawPointer {
+            UnsafeMutableRawPointer(leaf) + Memtable.headerBytes + Int(index) &* byteCount
         }
 
         @inline(__always)
@@ -477,11 +515,11 @@ extension Memtable {
     }
 
     private static func forEachLeaf(
-        _ directory: UnsafeMutablePointer<Leaf>, depth: Int, _ body: (Leaf) -> Void
+        _ directory: UnsafeMutablePointer<DirectoryEntry>, depth: Int, _ body: (Leaf) -> Void
     ) {
         var index = 0
         while index < 1 << depth {
-            let leaf = directory[index]
+            let leaf = directory[index].leaf
             index += 1 << (depth - Int(leaf.pointee.depth))
             body(leaf)
         }
@@ -501,7 +539,7 @@ extension Memtable {
     /// - Complexity: O(*n*); for tests.
     borrowing func checkInvariants() {
         var total = 0
-        var bytes = (1 << depth) * MemoryLayout<Leaf>.stride
+        var bytes = (1 << depth) * MemoryLayout<DirectoryEntry>.stride
         Self.forEachLeaf(directory, depth: depth) { leaf in
             var leafCount: UInt32 = 0
             var recordBytes: UInt32 = 0
@@ -511,7 +549,7 @@ extension Memtable {
                 recordBytes += UInt32(Self.recordHeaderBytes + key.count)
                 let hash = hasher.hash(key)
                 precondition(
-                    directory[Int(hash >> UInt64(64 - depth))] == leaf, "record in a strange leaf")
+                    directory[directoryIndex(hash)].leaf == leaf, "record in a strange leaf")
                 precondition(
                     find(key.baseAddress ?? UnsafeRawPointer(record), key.count, hash: hash)
                         == record, "record cannot be found")

@@ -47,15 +47,16 @@ public struct Partition: ~Copyable {
         isFull: Bool
     ) -> Int {
         let reservedBefore = pending.reservedBytes
-        for index in operations.indices {
-            let operation = operations[index]
-            if isFull, wouldCreate(operation) {
+        for index in 0..<operations.count {
+            if isFull, wouldCreate(operations[index]) {
                 outcomes[index] = Outcome(.memoryFull, wasPresent: false, value: 0)
                 continue
             }
-            let outcome = apply(operation)
+            let outcome = apply(operations[index])
             outcomes[index] = outcome
-            if operation.isWrite, outcome.status == .applied { pending.append(operation) }
+            if operations[index].isWrite, outcome.status == .applied {
+                pending.append(operations[index])
+            }
         }
         let reserved = pending.reservedBytes &- reservedBefore
         if reserved > 0 { lastSequence = sequence }
@@ -92,10 +93,14 @@ public struct Partition: ~Copyable {
         }
     }
 
-    /// Brings the operation's memory closer before it is needed.
-    @inline(__always)
-    public borrowing func prefetch(_ operation: Operation) {
-        table.prefetchLeaf(operation.hash)
+    /// Asks for the memory that `prefetchRecord` will need.
+    public borrowing func prefetchBucket(_ hash: UInt64) {
+        table.prefetchBucket(hash)
+    }
+
+    /// Asks for the memory that applying an operation on a key of this hash will need.
+    public borrowing func prefetchRecord(_ hash: UInt64) {
+        table.prefetchRecord(hash)
     }
 
     @inline(__always)

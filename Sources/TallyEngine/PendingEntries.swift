@@ -13,26 +13,30 @@ struct PendingEntries: ~Copyable {
     /// Most bytes that one operation adds to the journal, its key not included.
     static let entryOverheadMax = Partition.entryOverheadMax
 
-    /// A key that was added to in this group, and adds to it that are not written yet.
-    private struct Run {
+    /// A key that was added to in this group.
+    private struct AddedKey {
+        /// Of the key's hash.
         var tag: UInt32
-        var generation: UInt32
-        /// Where the entry that names the key starts.
-        var entryOffset: UInt32
-        /// Adds not written yet.
-        var count: UInt32
+        /// One more than where the entry that names the key starts; 0 for no key.
+        var entryEnd: UInt32
+    }
+
+    /// Adds to such a key that are not written yet.
+    private struct Run {
         var delta: Int64
+        /// 0 for no run.
+        var count: UInt32
     }
 
     private static let runSlots = 64
 
     private var bytes: UnsafeMutableRawPointer
     private var capacity: Int
+    /// The latest key added to, by hash; most are never seen again in their group.
+    private let addedKeys: UnsafeMutablePointer<AddedKey>
     private let runs: UnsafeMutablePointer<Run>
     /// Runs with unwritten adds, one bit a slot.
     private var openRuns: UInt64 = 0
-    /// Which group this is, so that no run outlives it.
-    private var generation: UInt32 = 1
 
     /// Bytes written so far.
     private(set) var byteCount = 0
@@ -44,14 +48,15 @@ struct PendingEntries: ~Copyable {
     init() {
         capacity = 1024
         bytes = .allocate(byteCount: capacity, alignment: 16)
+        addedKeys = .allocate(capacity: Self.runSlots)
+        addedKeys.initialize(repeating: AddedKey(tag: 0, entryEnd: 0), count: Self.runSlots)
         runs = .allocate(capacity: Self.runSlots)
-        runs.initialize(
-            repeating: Run(tag: 0, generation: 0, entryOffset: 0, count: 0, delta: 0),
-            count: Self.runSlots)
+        runs.initialize(repeating: Run(delta: 0, count: 0), count: Self.runSlots)
     }
 
     deinit {
         bytes.deallocate()
+        addedKeys.deallocate()
         runs.deallocate()
     }
 
@@ -76,30 +81,32 @@ struct PendingEntries: ~Copyable {
     @inline(__always)
     private mutating func appendAdd(_ operation: Operation) {
         let slot = Self.slot(operation.hash)
-        let run = runs + slot
+        let added = addedKeys + slot
         let tag = UInt32(truncatingIfNeeded: operation.hash &>> 32)
-        if run.pointee.tag == tag, run.pointee.generation == generation,
-            keyEquals(run.pointee.entryOffset, operation)
+        if added.pointee.tag == tag, added.pointee.entryEnd != 0,
+            keyEquals(added.pointee.entryEnd &- 1, operation)
         {
-            if run.pointee.count > 0 {
-                let (sum, overflow) = run.pointee.count.addingReportingOverflow(operation.count)
-                if run.pointee.delta == operation.operand, !overflow {
-                    run.pointee.count = sum
-                    return
-                }
-                writeRun(slot)
-            }
-            run.pointee.delta = operation.operand
-            run.pointee.count = operation.count
-            openRuns |= 1 &<< UInt64(slot)
-            return
+            return extendRun(slot, operation)
         }
         if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
         let offset = byteCount
         writeAdd(operation)
-        run.pointee = Run(
-            tag: tag, generation: generation, entryOffset: UInt32(truncatingIfNeeded: offset),
-            count: 0, delta: 0)
+        added.pointee = AddedKey(
+            tag: tag, entryEnd: UInt32(truncatingIfNeeded: offset) &+ 1)
+    }
+
+    private mutating func extendRun(_ slot: Int, _ operation: Operation) {
+        let run = runs + slot
+        if run.pointee.count > 0 {
+            let (sum, overflow) = run.pointee.count.addingReportingOverflow(operation.count)
+            if run.pointee.delta == operation.operand, !overflow {
+                run.pointee.count = sum
+                return
+            }
+            writeRun(slot)
+        }
+        run.pointee = Run(delta: operation.operand, count: operation.count)
+        openRuns |= 1 &<< UInt64(slot)
     }
 
     private mutating func appendOther(_ operation: Operation) {
@@ -109,7 +116,7 @@ struct PendingEntries: ~Copyable {
         } else {
             let slot = Self.slot(operation.hash)
             if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
-            runs[slot].generation = 0
+            addedKeys[slot].entryEnd = 0
         }
         write(operation)
     }
@@ -132,7 +139,7 @@ struct PendingEntries: ~Copyable {
     }
 
     private mutating func forgetRuns() {
-        generation = generation == .max ? 1 : generation + 1
+        addedKeys.update(repeating: AddedKey(tag: 0, entryEnd: 0), count: Self.runSlots)
     }
 
     /// Writes out all runs, so that `byteCount` is final.
@@ -191,7 +198,7 @@ struct PendingEntries: ~Copyable {
         var end = start
         end.storeBytes(of: EntryKind.again.rawValue, as: UInt8.self)
         end += 1
-        end += Varint.write(UInt64(run.entryOffset), to: end)
+        end += Varint.write(UInt64(addedKeys[slot].entryEnd - 1), to: end)
         end += Varint.write(Varint.zigzag(run.delta), to: end)
         end += Varint.write(UInt64(run.count), to: end)
         byteCount += end - start
@@ -206,7 +213,7 @@ struct PendingEntries: ~Copyable {
     ) -> UnsafeMutableRawPointer {
         start.storeBytes(of: kind.rawValue, as: UInt8.self)
         let key = start + 1 + Varint.write(UInt64(operation.keyByteCount), to: start + 1)
-        key.copyMemory(from: operation.key, byteCount: Int(operation.keyByteCount))
+        Bytes.copy(operation.key, to: key, Int(operation.keyByteCount))
         return key + Int(operation.keyByteCount)
     }
 

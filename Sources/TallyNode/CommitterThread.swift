@@ -89,6 +89,11 @@ public final class CommitterThread<D: Disk>: Sendable {
         }
     }
 
+    private var isEager: Bool {
+        isStopping.load(ordering: .sequentiallyConsistent)
+            || node.pendingJournalBytes >= Limits.groupBytesEager
+    }
+
     private func waitForWork() {
         node.wakeUp.sleep(
             milliseconds: committer.isOutOfSpace ? Limits.spaceRetryMilliseconds : nil,
@@ -101,14 +106,11 @@ public final class CommitterThread<D: Disk>: Sendable {
 
     /// Lets operations gather where their replies do not wait for the disk.
     private func gather() {
-        var waited = 0
-        while waited < committer.gatherMilliseconds,
-            !isStopping.load(ordering: .sequentiallyConsistent),
-            node.pendingJournalBytes < Limits.groupBytesEager
-        {
-            usleep(1000)
-            waited += 1
-        }
+        let milliseconds = committer.gatherMilliseconds
+        guard milliseconds > 0 else { return }
+        node.wakeThresholdBytes.store(Limits.groupBytesEager, ordering: .sequentiallyConsistent)
+        node.wakeUp.sleep(milliseconds: milliseconds, unless: { isEager })
+        node.wakeThresholdBytes.store(0, ordering: .sequentiallyConsistent)
     }
 }
 

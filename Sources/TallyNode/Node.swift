@@ -4,14 +4,14 @@ internal import Synchronization
 
 /// One process's partitions: where operations are executed, by any thread, one batch at a time.
 ///
-/// A partition is guarded by its own lock, which is held for a run of neighbouring operations. All
-/// of them are held together while a commit group is closed, so that a group is a consistent cut of
-/// everything that was executed: what a client did first is never lost without what it did next.
+/// Partitions are guarded by locks: one for each when several threads execute, one for all when
+/// only one does. A lock is held for a run of neighbouring operations, and all of them together
+/// while a commit group is closed, so that a group is a consistent cut of everything that was
+/// executed: what a client did first is never lost without what it did next.
 public final class Node: @unchecked Sendable {
     // Sendable because each cell is touched only under its lock, and `openSequence` only under any.
 
     private struct Cell: ~Copyable {
-        let lock = Mutex<Void>(())
         var partition: Partition
         /// What `allocatedBytes` said when it was last counted into `memoryBytes`.
         var countedBytes: Int
@@ -23,6 +23,8 @@ public final class Node: @unchecked Sendable {
     }
 
     private let cells: UnsafeMutablePointer<Cell>
+    private let locks: UnsafeMutablePointer<Mutex<Void>>
+    private let lockCount: Int
     private let hasher: KeyHasher
     /// The commit group that is open. Changed under all locks, read under any.
     private let openSequence: UnsafeMutablePointer<UInt64>
@@ -32,15 +34,20 @@ public final class Node: @unchecked Sendable {
 
     let budget: JournalBudget
     let wakeUp: WakeUp
+    /// Bytes that must wait before the journal is woken: more than none while it lets them gather.
+    let wakeThresholdBytes = Atomic<Int>(0)
 
     /// Decides when replies may leave.
     public let gate: AcknowledgementGate
     /// How many partitions there are; a power of two.
     public let partitionCount: Int
 
-    /// - Parameter partitions: How many, and how to make each.
+    /// - Parameters:
+    ///   - threads: How many threads execute.
+    ///   - partition: Makes each partition.
     init(
-        partitionCount: Int, hasher: KeyHasher, sequence: UInt64, memoryBytesMax: Int?,
+        partitionCount: Int, threads: Int, hasher: KeyHasher, sequence: UInt64,
+        memoryBytesMax: Int?,
         isNull: Bool, budget: JournalBudget, gate: AcknowledgementGate, wakeUp: WakeUp,
         partition: (Int) -> Partition
     ) {
@@ -51,6 +58,9 @@ public final class Node: @unchecked Sendable {
         self.gate = gate
         self.wakeUp = wakeUp
         cells = .allocate(capacity: partitionCount)
+        lockCount = threads == 1 ? 1 : partitionCount
+        locks = .allocate(capacity: lockCount)
+        for index in 0..<lockCount { (locks + index).initialize(to: Mutex(())) }
         openSequence = .allocate(capacity: 1)
         openSequence.initialize(to: sequence + 1)
         var bytes = 0
@@ -65,6 +75,8 @@ public final class Node: @unchecked Sendable {
     deinit {
         cells.deinitialize(count: partitionCount)
         cells.deallocate()
+        locks.deinitialize(count: lockCount)
+        locks.deallocate()
         openSequence.deallocate()
     }
 
@@ -131,12 +143,16 @@ public final class Node: @unchecked Sendable {
         var reservedBytes = 0
     }
 
+    /// The lock that guards a partition.
+    @inline(__always)
+    private func lockIndex(_ partition: Int) -> Int { partition & (lockCount &- 1) }
+
     /// How many operations from `start` on can be applied under one lock.
     @inline(__always)
     private func runLength(_ batch: borrowing OperationBatch, from start: Int) -> Int {
-        let partition = batch.operations[start].partition
+        let lock = lockIndex(Int(batch.operations[start].partition))
         var end = start &+ 1
-        while end < batch.count, batch.operations[end].partition == partition,
+        while end < batch.count, lockIndex(Int(batch.operations[end].partition)) == lock,
             batch.operations[end].unitCount == 1
         {
             end &+= 1
@@ -149,14 +165,54 @@ public final class Node: @unchecked Sendable {
         _ operations: UnsafeBufferPointer<Operation>, _ outcomes: UnsafeMutablePointer<Outcome>,
         _ progress: inout Progress
     ) {
-        let cell = cells + Int(operations[0].partition)
-        cell.pointee.lock.withLock { _ in
+        locks[lockIndex(Int(operations[0].partition))].withLock { _ in
+            var start = 0
+            while start < operations.count {
+                let count = min(Self.prefetchCount, operations.count &- start)
+                let chunk = UnsafeBufferPointer(
+                    start: operations.baseAddress.unsafelyUnwrapped + start, count: count)
+                if count > 1 { prefetch(chunk) }
+                executeLocked(chunk, outcomes + start, &progress)
+                start &+= count
+            }
+        }
+    }
+
+    /// Operations whose memory is asked for together.
+    private static var prefetchCount: Int { 32 }
+
+    /// Lets the waits for memory of many operations overlap.
+    @inline(__always)
+    private func prefetch(_ operations: UnsafeBufferPointer<Operation>) {
+        let first = operations.baseAddress.unsafelyUnwrapped
+        for index in 0..<operations.count {
+            cells[Int(first[index].partition)].partition.prefetchBucket(first[index].hash)
+        }
+        for index in 0..<operations.count {
+            cells[Int(first[index].partition)].partition.prefetchRecord(first[index].hash)
+        }
+    }
+
+    @inline(__always)
+    private func executeLocked(
+        _ operations: UnsafeBufferPointer<Operation>, _ outcomes: UnsafeMutablePointer<Outcome>,
+        _ progress: inout Progress
+    ) {
+        var start = 0
+        while start < operations.count {
+            let partition = operations[start].partition
+            var end = start &+ 1
+            while end < operations.count, operations[end].partition == partition { end &+= 1 }
+            let run = UnsafeBufferPointer(
+                start: operations.baseAddress.unsafelyUnwrapped + start, count: end &- start)
+            let cell = cells + Int(partition)
             if progress.isJournalFull {
-                applyReads(operations, outcomes, cell)
+                applyReads(run, outcomes + start, cell)
             } else {
-                apply(operations, outcomes, cell, &progress)
+                apply(run, outcomes + start, cell, &progress)
             }
             progress.sequence = max(progress.sequence, cell.pointee.partition.lastSequence)
+            start = end
         }
     }
 
@@ -198,7 +254,7 @@ public final class Node: @unchecked Sendable {
     /// Tells the journal that there is work; call after one or more batches.
     @inline(__always)
     public func wakeJournal() {
-        wakeUp.signal()
+        if budget.pendingBytes >= wakeThresholdBytes.load(ordering: .relaxed) { wakeUp.signal() }
     }
 
     // MARK: Units
@@ -207,20 +263,17 @@ public final class Node: @unchecked Sendable {
         _ operations: UnsafeBufferPointer<Operation>, _ outcomes: UnsafeMutablePointer<Outcome>,
         _ progress: inout Progress
     ) {
-        var partitions = PartitionSet()
-        for operation in operations { partitions.insert(Int(operation.partition)) }
-        withLocked(partitions) {
+        var needed = LockSet()
+        for operation in operations { needed.insert(lockIndex(Int(operation.partition))) }
+        withLocked(needed) {
+            for start in stride(from: 0, to: operations.count, by: Self.prefetchCount) {
+                let end = min(start + Self.prefetchCount, operations.count)
+                prefetch(UnsafeBufferPointer(rebasing: operations[start..<end]))
+            }
             let refusal = refusal(of: operations, progress)
+            guard let refusal else { return executeLocked(operations, outcomes, &progress) }
             for index in operations.indices {
-                let cell = cells + Int(operations[index].partition)
-                if let refusal, operations[index].isWrite {
-                    outcomes[index] = Outcome(refusal, wasPresent: false, value: 0)
-                } else {
-                    apply(
-                        UnsafeBufferPointer(rebasing: operations[index...index]),
-                        outcomes + index, cell, &progress)
-                }
-                progress.sequence = max(progress.sequence, cell.pointee.partition.lastSequence)
+                outcomes[index] = Outcome(refusal, wasPresent: false, value: 0)
             }
         }
     }
@@ -243,10 +296,16 @@ public final class Node: @unchecked Sendable {
         return progress.isMemoryFull && createsAny ? .memoryFull : nil
     }
 
-    private func withLocked(_ partitions: PartitionSet, _ body: () -> Void) {
-        var rest = partitions
+    private func withLocked(_ needed: LockSet, _ body: () -> Void) {
+        var rest = needed
         guard let first = rest.popFirst() else { return body() }
-        cells[first].lock.withLock { _ in withLocked(rest, body) }
+        locks[first].withLock { _ in withLocked(rest, body) }
+    }
+
+    private func withAllLocked(_ body: () -> Void) {
+        var all = LockSet()
+        for index in 0..<lockCount { all.insert(index) }
+        withLocked(all, body)
     }
 
     /// Replies without an engine: what parsing, encoding and the network cost alone.
@@ -265,10 +324,8 @@ public final class Node: @unchecked Sendable {
     func closeGroup(
         spare: () -> EntryBuffer, _ body: (_ partition: Int, _ section: PendingSection) -> Void
     ) -> UInt64? {
-        var all = PartitionSet()
-        for index in 0..<partitionCount { all.insert(index) }
         var sequence: UInt64?
-        withLocked(all) {
+        withAllLocked {
             for index in 0..<partitionCount where cells[index].partition.hasPending {
                 body(index, cells[index].partition.takePending(spare: spare()))
                 sequence = openSequence.pointee
@@ -288,7 +345,7 @@ public final class Node: @unchecked Sendable {
         var count = 0
         var sequence: UInt64 = 0
         for index in 0..<partitionCount {
-            cells[index].lock.withLock { _ in
+            locks[lockIndex(index)].withLock { _ in
                 count += cells[index].partition.count
                 sequence = max(sequence, cells[index].partition.lastSequence)
             }
@@ -300,14 +357,14 @@ public final class Node: @unchecked Sendable {
     /// meanwhile.
     public func forEach(_ body: (UnsafeRawBufferPointer, Int64) -> Void) {
         for index in 0..<partitionCount {
-            cells[index].lock.withLock { _ in cells[index].partition.forEach(body) }
+            locks[lockIndex(index)].withLock { _ in cells[index].partition.forEach(body) }
         }
     }
 
     /// Traps if any partition's internal promises are broken. For tests.
     public func checkInvariants() {
         for index in 0..<partitionCount {
-            cells[index].lock.withLock { _ in cells[index].partition.checkInvariants() }
+            locks[lockIndex(index)].withLock { _ in cells[index].partition.checkInvariants() }
         }
     }
 
@@ -330,16 +387,16 @@ public final class Node: @unchecked Sendable {
     public var pendingJournalBytes: Int { budget.pendingBytes }
 }
 
-/// A set of partitions, walked in ascending order, so that locks are always taken in one order.
-private struct PartitionSet {
+/// A set of locks, walked in ascending order, so that they are always taken in one order.
+private struct LockSet {
     private var words = InlineArray<16, UInt64>(repeating: 0)
 
     init() {
-        precondition(Limits.partitionsMax <= 16 * 64, "partition set too small")
+        precondition(Limits.partitionsMax <= 16 * 64, "lock set too small")
     }
 
-    mutating func insert(_ partition: Int) {
-        words[partition &>> 6] |= 1 &<< UInt64(partition & 63)
+    mutating func insert(_ lock: Int) {
+        words[lock &>> 6] |= 1 &<< UInt64(lock & 63)
     }
 
     mutating func popFirst() -> Int? {

@@ -8,6 +8,8 @@ public struct NodeConfiguration: Sendable {
     public var durability: Durability = .always
     /// Partitions of a new data set; a power of two, at most `Limits.partitionsMax`.
     public var partitionCount = Limits.partitionsDefault
+    /// How many threads will execute operations.
+    public var threads = 1
     /// Memory for counters from which on nothing is created any more, bytes; nil for no limit.
     public var memoryBytesMax: Int?
     /// Whether commands are answered without an engine, to measure everything else.
@@ -51,7 +53,8 @@ public struct NodeOpening<D: Disk> {
         let budget = JournalBudget(
             floorBytes: writer.floorBytes, pendingMax: configuration.journal.groupBytesMax)
         node = Node(
-            partitionCount: partitionCount, hasher: hasher, sequence: writer.sequence,
+            partitionCount: partitionCount, threads: configuration.threads, hasher: hasher,
+            sequence: writer.sequence,
             memoryBytesMax: configuration.memoryBytesMax, isNull: configuration.isNull,
             budget: budget,
             gate: AcknowledgementGate(

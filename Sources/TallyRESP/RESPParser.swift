@@ -74,6 +74,13 @@ public struct RESPParser: ~Copyable {
     /// - Complexity: O(bytes not seen before).
     public mutating func next(_ bytes: UnsafeRawBufferPointer) throws(ProtocolError) -> Found {
         if isComplete { reset() }
+        if missing == nil, let byteCount = nextShort(bytes) { return .command(byteCount: byteCount) }
+        return try nextLong(bytes)
+    }
+
+    private mutating func nextLong(
+        _ bytes: UnsafeRawBufferPointer
+    ) throws(ProtocolError) -> Found {
         guard let first = bytes.first else { return .needMoreBytes }
         if missing == nil, first != UInt8(ascii: "*") {
             return try nextInline(bytes)
@@ -106,6 +113,53 @@ public struct RESPParser: ~Copyable {
         }
     }
 
+    // MARK: The common case
+
+    /// Reads a command that is all there, of at most nine arguments of at most 99 bytes each.
+    ///
+    /// - Returns: its length, or nil, with nothing changed, if it is not like that.
+    @inline(__always)
+    private mutating func nextShort(_ bytes: UnsafeRawBufferPointer) -> Int? {
+        guard bytes.count >= 4, let start = bytes.baseAddress,
+            start.load(as: UInt8.self) == UInt8(ascii: "*"), Self.isLineEnd(start, 2)
+        else { return nil }
+        let count = Int(start.load(fromByteOffset: 1, as: UInt8.self) &- UInt8(ascii: "0"))
+        guard count <= 9 else { return nil }
+        var position = 4
+        for index in 0..<count {
+            guard bytes.count &- position >= 6,
+                start.load(fromByteOffset: position, as: UInt8.self) == UInt8(ascii: "$")
+            else { return nil }
+            var length = Int(
+                start.load(fromByteOffset: position &+ 1, as: UInt8.self) &- UInt8(ascii: "0"))
+            guard length <= 9 else { return nil }
+            position &+= 4
+            if !Self.isLineEnd(start, position &- 2) {
+                let ones = Int(
+                    start.load(fromByteOffset: position &- 2, as: UInt8.self) &- UInt8(ascii: "0"))
+                guard length >= 1, ones <= 9, Self.isLineEnd(start, position &- 1)
+                else { return nil }
+                length = length &* 10 &+ ones
+                position &+= 1
+            }
+            guard bytes.count &- position >= length &+ 2,
+                Self.isLineEnd(start, position &+ length)
+            else { return nil }
+            arguments[index] = Argument(
+                offset: Int32(truncatingIfNeeded: position), count: Int32(truncatingIfNeeded: length))
+            position &+= length &+ 2
+        }
+        argumentCount = count
+        base = start
+        isComplete = true
+        return position
+    }
+
+    @inline(__always)
+    private static func isLineEnd(_ start: UnsafeRawPointer, _ offset: Int) -> Bool {
+        UInt16(littleEndian: start.loadUnaligned(fromByteOffset: offset, as: UInt16.self)) == 0x0a0d
+    }
+
     // MARK: Arrays of bulk strings
 
     /// Reads `*count\r\n`; nil if it has not arrived.
@@ -118,13 +172,10 @@ public struct RESPParser: ~Copyable {
     }
 
     /// Reads one `$length\r\nbytes\r\n`; false if it has not all arrived.
-    @inline(__always)
     private mutating func nextBulk(_ bytes: UnsafeRawBufferPointer) throws(ProtocolError) -> Bool {
         let length: Int
         if let known = bulkByteCount {
             length = known
-        } else if let short = shortBulkLength(bytes) {
-            length = short
         } else {
             guard let announced = try bulkLength(bytes) else { return false }
             length = announced
@@ -143,25 +194,6 @@ public struct RESPParser: ~Copyable {
         return true
     }
 
-    /// The common case of `bulkLength`: one or two digits, all there.
-    @inline(__always)
-    private mutating func shortBulkLength(_ bytes: UnsafeRawBufferPointer) -> Int? {
-        guard bytes.count &- position >= 5, bytes[position] == UInt8(ascii: "$") else { return nil }
-        let first = bytes[position &+ 1] &- UInt8(ascii: "0")
-        guard first <= 9 else { return nil }
-        if bytes[position &+ 2] == UInt8(ascii: "\r"), bytes[position &+ 3] == UInt8(ascii: "\n") {
-            position &+= 4
-            return Int(first)
-        }
-        let second = bytes[position &+ 2] &- UInt8(ascii: "0")
-        guard first > 0, second <= 9, bytes[position &+ 3] == UInt8(ascii: "\r"),
-            bytes[position &+ 4] == UInt8(ascii: "\n")
-        else { return nil }
-        position &+= 5
-        return Int(first) &* 10 &+ Int(second)
-    }
-
-    @inline(never)
     private mutating func bulkLength(
         _ bytes: UnsafeRawBufferPointer
     ) throws(ProtocolError) -> Int? {

@@ -2,8 +2,9 @@ import Synchronization
 import TallyCore
 import TallyNode
 
-/// What all connections share.
-final class ServerContext: Sendable {
+/// What all connections share; lives as long as the process.
+final class ServerContext: @unchecked Sendable {
+    // Sendable because `commands` does not change after `init`.
     let node: Node
     let configuration: ServerConfiguration
     let clock: any Clock
@@ -20,7 +21,7 @@ final class ServerContext: Sendable {
     /// All commands, for listing.
     let specs = CommandTable.all
     /// What dispatch needs of them, by the same index.
-    let commands: [Command]
+    let commands: UnsafeMutablePointer<Command>
     let lookup: CommandLookup
 
     /// The few words of a command's declaration that every call reads.
@@ -42,7 +43,10 @@ final class ServerContext: Sendable {
         settings = RuntimeSettings(configuration)
         startedMilliseconds = clock.wallMilliseconds()
         startedNanoseconds = clock.monotonicNanoseconds()
-        commands = specs.map { Command(id: $0.id, arity: Int32($0.arity)) }
+        commands = .allocate(capacity: specs.count)
+        for (index, spec) in specs.enumerated() {
+            (commands + index).initialize(to: Command(id: spec.id, arity: Int32(spec.arity)))
+        }
         lookup = CommandLookup(specs.map(\.name))
         runID = (0..<5).map { _ in Self.hexadecimal(.random(in: 0 ... .max)) }.joined()
     }

@@ -165,6 +165,7 @@ private struct Server {
         var configuration = NodeConfiguration()
         configuration.durability = settings.durability
         configuration.partitionCount = settings.partitions
+        configuration.threads = settings.threads
         configuration.memoryBytesMax =
             settings.memoryLimitBytes == 0 ? nil : settings.memoryLimitBytes
         configuration.isNull = settings.engine == "null"

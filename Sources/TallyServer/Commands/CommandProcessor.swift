@@ -1,3 +1,4 @@
+import NIOCore
 import Synchronization
 import TallyCore
 import TallyNode
@@ -9,6 +10,9 @@ import TallyRESP
 /// One per event loop, used for one connection at a time. It knows nothing of sockets.
 struct CommandProcessor: ~Copyable {
     let server: ServerContext
+    private let node: Node
+    private let lookup: CommandLookup
+    private let commands: UnsafeMutablePointer<ServerContext.Command>
     var batch: OperationBatch
     var replies = ReplyWriter()
     private var plans: [ReplyPlan] = []
@@ -21,6 +25,9 @@ struct CommandProcessor: ~Copyable {
 
     init(server: ServerContext) {
         self.server = server
+        node = server.node
+        lookup = server.lookup
+        commands = server.commands
         batch = server.node.makeBatch()
         plans.reserveCapacity(Self.batchCountMax)
     }
@@ -36,13 +43,13 @@ struct CommandProcessor: ~Copyable {
         var isBusy: Bool
     }
 
-    /// Executes all whole commands in `bytes`; their replies are then in `replies`.
+    /// Executes all whole commands in `bytes` and appends their replies to `replies`.
     ///
     /// - Parameter bytes: What has arrived and was not consumed before. Must stay in place.
     mutating func process(
         _ bytes: UnsafeRawBufferPointer, _ session: inout Session
     ) -> Progress {
-        replies.removeAll()
+        let repliesStart = replies.byteCount
         sequence = 0
         commandCount = 0
         var offset = 0
@@ -52,7 +59,9 @@ struct CommandProcessor: ~Copyable {
             let found: RESPParser.Found
             do throws(ProtocolError) {
                 found = try session.parser.next(
-                    UnsafeRawBufferPointer(rebasing: bytes[offset...]))
+                    UnsafeRawBufferPointer(
+                        start: bytes.baseAddress.unsafelyUnwrapped + offset,
+                        count: bytes.count &- offset))
             } catch {
                 guard flush(session) else { return busy(batchStart, &session) }
                 replies.error(error.message)
@@ -73,7 +82,7 @@ struct CommandProcessor: ~Copyable {
             if batch.count >= Self.batchCountMax {
                 guard flush(session) else { return busy(batchStart, &session) }
             }
-            if replies.byteCount >= Limits.outputBytesMax { break }
+            if replies.byteCount - repliesStart >= Limits.outputBytesMax { break }
         }
         guard flush(session) else { return busy(batchStart, &session) }
         return Progress(
@@ -104,8 +113,8 @@ struct CommandProcessor: ~Copyable {
     @inline(__always)
     private mutating func dispatch(_ session: inout Session) -> Bool {
         let name = session.parser.argument(0)
-        guard let index = server.lookup.find(name) else { return reject(unknown(session), &session) }
-        let command = server.commands[index]
+        guard let index = lookup.find(name) else { return reject(unknown(session), &session) }
+        let command = commands[index]
         session.lastCommand = command.id
         guard command.accepts(argumentCount: session.parser.argumentCount) else {
             return reject(Self.wrongArity(server.specs[index].fullName), &session)
@@ -198,7 +207,7 @@ struct CommandProcessor: ~Copyable {
     }
 
     private mutating func flushBatch(_ version: RESPVersion) -> Bool {
-        switch server.node.execute(&batch) {
+        switch node.execute(&batch) {
         case .busy: return false
         case .done(let sequence): self.sequence = max(self.sequence, sequence)
         }
@@ -212,10 +221,8 @@ struct CommandProcessor: ~Copyable {
     }
 
     /// `message` as an error reply of its own.
-    mutating func errorReply(_ message: String) -> UnsafeRawBufferPointer {
-        replies.removeAll()
-        replies.error(message)
-        return replies.encoded
+    static func errorReply(_ message: String) -> ByteBuffer {
+        ByteBuffer(string: "-\(message)\r\n")
     }
 
     /// A reply outside of batches reflects everything up to group `sequence`.

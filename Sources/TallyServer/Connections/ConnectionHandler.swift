@@ -95,9 +95,10 @@ final class ConnectionHandler: ChannelInboundHandler {
     /// Executes the commands in `bytes` as far as they are whole and limits allow.
     private func work(_ bytes: inout ByteBuffer, _ context: ChannelHandlerContext) {
         while bytes.readableBytes > 0, !isPaused, !session.isClosing {
+            let start = loop.processor.replies.byteCount
             let progress = bytes.withUnsafeReadableBytes { loop.processor.process($0, &session) }
             bytes.moveReaderIndex(forwardBy: progress.consumedBytes)
-            finish(progress, context)
+            finish(progress, repliesStart: start)
             if progress.isBusy {
                 isJournalBusy = true
                 waitForJournal()
@@ -109,25 +110,30 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     private func finish(
-        _ progress: CommandProcessor.Progress, _ context: ChannelHandlerContext
+        _ progress: CommandProcessor.Progress, repliesStart: Int
     ) {
-        guard progress.commandCount > 0 || loop.processor.replies.byteCount > 0 else { return }
+        let replies = repliesStart..<loop.processor.replies.byteCount
+        guard progress.commandCount > 0 || !replies.isEmpty else { return }
         server.statistics.commands.wrappingAdd(
             UInt64(progress.commandCount), ordering: .relaxed)
         if let command = session.lastCommand { client.note(command: command) }
         loop.didExecute()
-        let replies = loop.processor.replies.encoded
-        guard replies.count > 0 else { return }
+        guard !replies.isEmpty else { return }
         server.statistics.outputBytes.wrappingAdd(UInt64(replies.count), ordering: .relaxed)
         if held.isEmpty, server.node.gate.admits(progress.sequence) {
-            loop.scratch.clear()
-            loop.scratch.writeBytes(replies)
-            context.writeAndFlush(wrapOutboundOut(loop.scratch), promise: nil)
+            loop.send(replies, to: self)
+            if replies.upperBound >= Limits.outputBytesMax { loop.sendAll() }
         } else {
             held.append(
-                replies, sequence: progress.sequence, commandCount: progress.commandCount)
+                UnsafeRawBufferPointer(rebasing: loop.processor.replies.encoded[replies]),
+                sequence: progress.sequence, commandCount: progress.commandCount)
             waitForJournal()
         }
+    }
+
+    /// Hands replies to the socket.
+    func write(_ replies: ByteBuffer) {
+        context?.writeAndFlush(wrapOutboundOut(replies), promise: nil)
     }
 
     // MARK: Waiting
@@ -146,19 +152,19 @@ final class ConnectionHandler: ChannelInboundHandler {
     func journalMoved() {
         isWaiting = false
         guard let context else { return }
-        release(context)
+        release()
         isJournalBusy = false
         resumeIfPossible(context)
         if !held.isEmpty { waitForJournal() }
         if session.isClosing || isDraining { closeWhenDone(context) }
     }
 
-    private func release(_ context: ChannelHandlerContext) {
+    private func release() {
         guard !held.isEmpty else { return }
         loop.scratch.clear()
         held.release(into: &loop.scratch, where: server.node.gate.admits)
         if loop.scratch.readableBytes > 0 {
-            context.writeAndFlush(wrapOutboundOut(loop.scratch), promise: nil)
+            write(loop.scratch)
         }
     }
 
@@ -201,11 +207,10 @@ final class ConnectionHandler: ChannelInboundHandler {
         let isGrowing = bytes > countedBytes
         countedBytes = bytes
         if isGrowing, total > Limits.connectionBytesMax, !session.isClosing {
-            let reply = loop.processor.errorReply(
-                "ERR connections hold too much unfinished input, closing this one")
-            loop.scratch.clear()
-            loop.scratch.writeBytes(reply)
-            context.writeAndFlush(wrapOutboundOut(loop.scratch), promise: nil)
+            loop.sendAll()
+            write(
+                CommandProcessor.errorReply(
+                    "ERR connections hold too much unfinished input, closing this one"))
             session.isClosing = true
             closeWhenDone(context)
         }
@@ -229,6 +234,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     private func closeWhenDone(_ context: ChannelHandlerContext) {
+        loop.sendAll()
         guard held.isEmpty, !isJournalBusy, !isClosing else { return }
         if isPaused, !session.isClosing, isWritable == false { return }
         isClosing = true

@@ -2,6 +2,7 @@ import NIOCore
 import Synchronization
 import TallyCore
 import TallyNode
+import TallyRESP
 
 /// What the connections of one event loop share. Touched only on that loop, but for `wake`.
 final class LoopContext: @unchecked Sendable {
@@ -20,14 +21,17 @@ final class LoopContext: @unchecked Sendable {
     private var waiting: [ConnectionHandler] = []
     /// Whether the journal's thread must tell this loop about its next group.
     private let isWaiting = Atomic<Bool>(false)
-    private var isTickEndScheduled = false
-    private let defersJournal: Bool
+    /// Replies in `processor.replies` that may leave, and whose they are.
+    private var outbox: [(connection: ConnectionHandler, replies: Range<Int>)] = []
+    private var isTurnEndScheduled = false
+    private var endTurn: @Sendable () -> Void = {}
 
     init(eventLoop: any EventLoop, server: ServerContext) {
         self.eventLoop = eventLoop
         self.server = server
         processor = CommandProcessor(server: server)
-        defersJournal = server.configuration.durability == .always
+        outbox.reserveCapacity(64)
+        endTurn = { [unowned self] in self.turnEnded() }
     }
 
     func start() {
@@ -62,25 +66,44 @@ final class LoopContext: @unchecked Sendable {
         }
     }
 
-    // MARK: The journal
+    // MARK: Turns
 
-    /// Commands have been executed: the journal may have work.
-    ///
-    /// When replies wait for it, it is told once all connections that were ready have had their
-    /// turn, so that they share a commit group.
+    /// Sends the replies in that range of `processor.replies` when the loop's turn ends: after
+    /// all connections that were ready have been read, as Redis does. So their commands share a
+    /// commit group, and the system's code for reading and for writing stays in the caches.
+    @inline(__always)
+    func send(_ replies: Range<Int>, to connection: ConnectionHandler) {
+        outbox.append((connection, replies))
+    }
+
+    /// Commands have been executed: there are replies to send, and the journal may have work.
     @inline(__always)
     func didExecute() {
-        if defersJournal {
-            guard !isTickEndScheduled else { return }
-            isTickEndScheduled = true
-            eventLoop.execute {
-                self.isTickEndScheduled = false
-                self.server.node.wakeJournal()
-            }
-        } else {
-            server.node.wakeJournal()
-        }
+        guard !isTurnEndScheduled else { return }
+        isTurnEndScheduled = true
+        eventLoop.execute(endTurn)
     }
+
+    private func turnEnded() {
+        isTurnEndScheduled = false
+        server.node.wakeJournal()
+        sendAll()
+    }
+
+    /// Sends everything in the outbox now.
+    func sendAll() {
+        for index in outbox.indices {
+            let (connection, range) = outbox[index]
+            scratch.clear()
+            scratch.writeBytes(
+                UnsafeRawBufferPointer(rebasing: processor.replies.encoded[range]))
+            connection.write(scratch)
+        }
+        outbox.removeAll(keepingCapacity: true)
+        processor.replies.removeAll()
+    }
+
+    // MARK: The journal
 
     /// `connection` waits for the journal; `canGoOn` is asked once more after the journal has
     /// been asked to tell.

@@ -31,36 +31,13 @@ public struct Partition: ~Copyable {
 
     // MARK: Applying
 
-    /// Applies operations one by one, in order, each seeing the outcome of those before it.
+    /// Records an operation that has taken effect for the commit group `sequence`.
     ///
-    /// - Parameters:
-    ///   - operations: All of this partition.
-    ///   - outcomes: Room for one outcome per operation.
-    ///   - sequence: The commit group that is open.
-    ///   - isFull: Whether operations that would create a counter are refused.
-    /// - Returns: journal bytes that the applied operations may take, an upper bound.
-    /// - Complexity: O(1) expected per operation. Allocates only when tables grow.
-    public mutating func apply(
-        _ operations: UnsafeBufferPointer<Operation>,
-        outcomes: UnsafeMutablePointer<Outcome>,
-        sequence: UInt64,
-        isFull: Bool
-    ) -> Int {
-        let reservedBefore = pending.reservedBytes
-        for index in 0..<operations.count {
-            if isFull, wouldCreate(operations[index]) {
-                outcomes[index] = Outcome(.memoryFull, wasPresent: false, value: 0)
-                continue
-            }
-            let outcome = apply(operations[index])
-            outcomes[index] = outcome
-            if operations[index].isWrite, outcome.status == .applied {
-                pending.append(operations[index])
-            }
-        }
-        let reserved = pending.reservedBytes &- reservedBefore
-        if reserved > 0 { lastSequence = sequence }
-        return reserved
+    /// - Returns: journal bytes that it may take, an upper bound.
+    @inline(__always)
+    mutating func record(_ operation: Operation, sequence: UInt64) -> Int {
+        lastSequence = sequence
+        return pending.append(operation)
     }
 
     /// Applies what the journal's group `sequence` holds for this partition.
@@ -94,17 +71,22 @@ public struct Partition: ~Copyable {
     }
 
     /// Asks for the memory that `prefetchRecord` will need.
-    public borrowing func prefetchBucket(_ hash: UInt64) {
+    @inline(__always)
+    borrowing func prefetchBucket(_ hash: UInt64) {
         table.prefetchBucket(hash)
     }
 
     /// Asks for the memory that applying an operation on a key of this hash will need.
-    public borrowing func prefetchRecord(_ hash: UInt64) {
+    @inline(__always)
+    borrowing func prefetchRecord(_ hash: UInt64) {
         table.prefetchRecord(hash)
     }
 
+    /// Applies one operation. Nothing else changes state.
+    ///
+    /// - Complexity: O(1) expected. Allocates only when tables grow.
     @inline(__always)
-    private mutating func apply(_ operation: Operation) -> Outcome {
+    mutating func apply(_ operation: Operation) -> Outcome {
         switch operation.kind {
         case .get:
             guard let record = find(operation) else {

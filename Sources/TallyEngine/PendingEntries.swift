@@ -67,15 +67,18 @@ struct PendingEntries: ~Copyable {
 
     /// Records an applied operation.
     ///
+    /// - Returns: journal bytes that it may take, an upper bound.
     /// - Complexity: O(length of the key). Allocates only when the group outgrows its buffer.
     @inline(__always)
-    mutating func append(_ operation: Operation) {
-        reservedBytes &+= Int(operation.keyByteCount) &+ Self.entryOverheadMax
+    mutating func append(_ operation: Operation) -> Int {
+        let reserved = Int(operation.keyByteCount) &+ Self.entryOverheadMax
+        reservedBytes &+= reserved
         if operation.kind == .add {
             appendAdd(operation)
         } else {
             appendOther(operation)
         }
+        return reserved
     }
 
     @inline(__always)

@@ -9,20 +9,9 @@ internal import Synchronization
 /// while a commit group is closed, so that a group is a consistent cut of everything that was
 /// executed: what a client did first is never lost without what it did next.
 public final class Node: @unchecked Sendable {
-    // Sendable because each cell is touched only under its lock, and `openSequence` only under any.
+    // Sendable because a partition is touched only under its lock, and `openSequence` only under any.
 
-    private struct Cell: ~Copyable {
-        var partition: Partition
-        /// What `allocatedBytes` said when it was last counted into `memoryBytes`.
-        var countedBytes: Int
-
-        init(partition: consuming Partition) {
-            countedBytes = partition.allocatedBytes
-            self.partition = partition
-        }
-    }
-
-    private let cells: UnsafeMutablePointer<Cell>
+    private let partitions: PartitionTable
     private let locks: UnsafeMutablePointer<Mutex<Void>>
     private let lockCount: Int
     private let hasher: KeyHasher
@@ -57,24 +46,19 @@ public final class Node: @unchecked Sendable {
         self.budget = budget
         self.gate = gate
         self.wakeUp = wakeUp
-        cells = .allocate(capacity: partitionCount)
         lockCount = threads == 1 ? 1 : partitionCount
         locks = .allocate(capacity: lockCount)
         for index in 0..<lockCount { (locks + index).initialize(to: Mutex(())) }
         openSequence = .allocate(capacity: 1)
         openSequence.initialize(to: sequence + 1)
+        partitions = PartitionTable(count: partitionCount, partition)
         var bytes = 0
-        for index in 0..<partitionCount {
-            (cells + index).initialize(to: Cell(partition: partition(index)))
-            bytes += cells[index].countedBytes
-        }
+        for index in 0..<partitionCount { bytes += partitions.partition(index).pointee.allocatedBytes }
         memoryBytes.store(bytes, ordering: .relaxed)
         memoryLimit.store(memoryBytesMax ?? .max, ordering: .relaxed)
     }
 
     deinit {
-        cells.deinitialize(count: partitionCount)
-        cells.deallocate()
         locks.deinitialize(count: lockCount)
         locks.deallocate()
         openSequence.deallocate()
@@ -113,34 +97,30 @@ public final class Node: @unchecked Sendable {
         }
         let isMemoryFull =
             memoryBytes.load(ordering: .relaxed) >= memoryLimit.load(ordering: .relaxed)
-        var progress = Progress(isMemoryFull: isMemoryFull, isJournalFull: isJournalFull)
+        var application = PartitionTable.Application(
+            isMemoryFull: isMemoryFull, isJournalFull: isJournalFull)
         var index = 0
         while index < batch.count {
-            let count =
-                batch.operations[index].unitCount > 1
-                ? Int(batch.operations[index].unitCount) : runLength(batch, from: index)
-            let operations = UnsafeBufferPointer(start: batch.operations + index, count: count)
-            if batch.operations[index].unitCount > 1 {
-                executeUnit(operations, batch.outcomes + index, &progress)
+            let operations = UnsafePointer(batch.operations + index)
+            let unitCount = Int(operations.pointee.unitCount)
+            if unitCount > 1 {
+                executeUnit(operations, unitCount, batch.outcomes + index, &application)
+                index &+= unitCount
             } else {
-                executeRun(operations, batch.outcomes + index, &progress)
+                let count = runLength(batch, from: index)
+                locks[lockIndex(Int(operations.pointee.partition))].withLock { _ in
+                    apply(operations, count, batch.outcomes + index, &application)
+                }
+                index &+= count
             }
-            index &+= count
         }
-        if reserved > 0, !isJournalFull {
-            if progress.reservedBytes < reserved { budget.refund(reserved &- progress.reservedBytes) }
+        if reserved > application.reservedBytes, !isJournalFull {
+            budget.refund(reserved &- application.reservedBytes)
         }
-        return .done(sequence: progress.sequence)
-    }
-
-    /// What the runs of one batch have in common.
-    private struct Progress {
-        let isMemoryFull: Bool
-        let isJournalFull: Bool
-        /// The latest group that an outcome reflects.
-        var sequence: UInt64 = 0
-        /// Reserved journal bytes that applied operations now hold.
-        var reservedBytes = 0
+        if application.allocatedBytes != 0 {
+            memoryBytes.wrappingAdd(application.allocatedBytes, ordering: .relaxed)
+        }
+        return .done(sequence: application.latestSequence)
     }
 
     /// The lock that guards a partition.
@@ -160,95 +140,17 @@ public final class Node: @unchecked Sendable {
         return end &- start
     }
 
-    @inline(__always)
-    private func executeRun(
-        _ operations: UnsafeBufferPointer<Operation>, _ outcomes: UnsafeMutablePointer<Outcome>,
-        _ progress: inout Progress
-    ) {
-        locks[lockIndex(Int(operations[0].partition))].withLock { _ in
-            var start = 0
-            while start < operations.count {
-                let count = min(Self.prefetchCount, operations.count &- start)
-                let chunk = UnsafeBufferPointer(
-                    start: operations.baseAddress.unsafelyUnwrapped + start, count: count)
-                if count > 1 { prefetch(chunk) }
-                executeLocked(chunk, outcomes + start, &progress)
-                start &+= count
-            }
-        }
-    }
-
-    /// Operations whose memory is asked for together.
-    private static var prefetchCount: Int { 32 }
-
-    /// Lets the waits for memory of many operations overlap.
-    @inline(__always)
-    private func prefetch(_ operations: UnsafeBufferPointer<Operation>) {
-        let first = operations.baseAddress.unsafelyUnwrapped
-        for index in 0..<operations.count {
-            cells[Int(first[index].partition)].partition.prefetchBucket(first[index].hash)
-        }
-        for index in 0..<operations.count {
-            cells[Int(first[index].partition)].partition.prefetchRecord(first[index].hash)
-        }
-    }
-
-    @inline(__always)
-    private func executeLocked(
-        _ operations: UnsafeBufferPointer<Operation>, _ outcomes: UnsafeMutablePointer<Outcome>,
-        _ progress: inout Progress
-    ) {
-        var start = 0
-        while start < operations.count {
-            let partition = operations[start].partition
-            var end = start &+ 1
-            while end < operations.count, operations[end].partition == partition { end &+= 1 }
-            let run = UnsafeBufferPointer(
-                start: operations.baseAddress.unsafelyUnwrapped + start, count: end &- start)
-            let cell = cells + Int(partition)
-            if progress.isJournalFull {
-                applyReads(run, outcomes + start, cell)
-            } else {
-                apply(run, outcomes + start, cell, &progress)
-            }
-            progress.sequence = max(progress.sequence, cell.pointee.partition.lastSequence)
-            start = end
-        }
-    }
-
-    /// Applies operations of one partition, whose lock is held.
+    /// Applies operations whose locks are held.
     @inline(__always)
     private func apply(
-        _ operations: UnsafeBufferPointer<Operation>, _ outcomes: UnsafeMutablePointer<Outcome>,
-        _ cell: UnsafeMutablePointer<Cell>, _ progress: inout Progress
+        _ operations: UnsafePointer<Operation>, _ count: Int,
+        _ outcomes: UnsafeMutablePointer<Outcome>,
+        _ application: inout PartitionTable.Application
     ) {
-        let reserved = cell.pointee.partition.apply(
-            operations, outcomes: outcomes, sequence: openSequence.pointee,
-            isFull: progress.isMemoryFull)
-        guard reserved > 0 else { return }
-        gate.willChange()
-        progress.reservedBytes &+= reserved
-        let bytes = cell.pointee.partition.allocatedBytes
-        if bytes != cell.pointee.countedBytes {
-            memoryBytes.wrappingAdd(bytes &- cell.pointee.countedBytes, ordering: .relaxed)
-            cell.pointee.countedBytes = bytes
-        }
-    }
-
-    /// Applies the reads among the operations and refuses the rest.
-    private func applyReads(
-        _ operations: UnsafeBufferPointer<Operation>, _ outcomes: UnsafeMutablePointer<Outcome>,
-        _ cell: UnsafeMutablePointer<Cell>
-    ) {
-        for index in operations.indices {
-            if operations[index].isWrite {
-                outcomes[index] = Outcome(.journalFull, wasPresent: false, value: 0)
-            } else {
-                _ = cell.pointee.partition.apply(
-                    UnsafeBufferPointer(rebasing: operations[index...index]),
-                    outcomes: outcomes + index, sequence: openSequence.pointee, isFull: true)
-            }
-        }
+        let reservedBefore = application.reservedBytes
+        application.sequence = openSequence.pointee
+        partitions.apply(operations, count: count, outcomes: outcomes, &application)
+        if application.reservedBytes > reservedBefore { gate.willChange() }
     }
 
     /// Tells the journal that there is work; call after one or more batches.
@@ -260,40 +162,39 @@ public final class Node: @unchecked Sendable {
     // MARK: Units
 
     private func executeUnit(
-        _ operations: UnsafeBufferPointer<Operation>, _ outcomes: UnsafeMutablePointer<Outcome>,
-        _ progress: inout Progress
+        _ operations: UnsafePointer<Operation>, _ count: Int,
+        _ outcomes: UnsafeMutablePointer<Outcome>,
+        _ application: inout PartitionTable.Application
     ) {
         var needed = LockSet()
-        for operation in operations { needed.insert(lockIndex(Int(operation.partition))) }
+        for index in 0..<count { needed.insert(lockIndex(Int(operations[index].partition))) }
         withLocked(needed) {
-            for start in stride(from: 0, to: operations.count, by: Self.prefetchCount) {
-                let end = min(start + Self.prefetchCount, operations.count)
-                prefetch(UnsafeBufferPointer(rebasing: operations[start..<end]))
+            let unit = UnsafeBufferPointer(start: operations, count: count)
+            guard let refusal = refusal(of: unit, application) else {
+                return apply(operations, count, outcomes, &application)
             }
-            let refusal = refusal(of: operations, progress)
-            guard let refusal else { return executeLocked(operations, outcomes, &progress) }
-            for index in operations.indices {
+            for index in 0..<count {
                 outcomes[index] = Outcome(refusal, wasPresent: false, value: 0)
+                application.latestSequence = max(
+                    application.latestSequence,
+                    partitions.partition(Int(operations[index].partition)).pointee.lastSequence)
             }
         }
     }
 
     /// Why none of a unit's writes may be applied, nil if they may.
     private func refusal(
-        of operations: UnsafeBufferPointer<Operation>, _ progress: Progress
+        of unit: UnsafeBufferPointer<Operation>, _ application: PartitionTable.Application
     ) -> Outcome.Status? {
-        guard operations.contains(where: \.isWrite) else { return nil }
-        if progress.isJournalFull { return .journalFull }
-        let createsAny = operations.contains {
-            cells[Int($0.partition)].partition.wouldCreate($0)
+        guard unit.contains(where: \.isWrite) else { return nil }
+        if application.isJournalFull { return .journalFull }
+        let wouldCreate = { (operation: Operation) in
+            self.partitions.partition(Int(operation.partition)).pointee.wouldCreate(operation)
         }
-        if operations[0].unitCondition == .allAbsent {
-            let areAllAbsent = operations.allSatisfy {
-                cells[Int($0.partition)].partition.wouldCreate($0)
-            }
-            if !areAllAbsent { return .unchanged }
+        if unit[0].unitCondition == .allAbsent, !unit.allSatisfy(wouldCreate) {
+            return .unchanged
         }
-        return progress.isMemoryFull && createsAny ? .memoryFull : nil
+        return application.isMemoryFull && unit.contains(where: wouldCreate) ? .memoryFull : nil
     }
 
     private func withLocked(_ needed: LockSet, _ body: () -> Void) {
@@ -326,8 +227,8 @@ public final class Node: @unchecked Sendable {
     ) -> UInt64? {
         var sequence: UInt64?
         withAllLocked {
-            for index in 0..<partitionCount where cells[index].partition.hasPending {
-                body(index, cells[index].partition.takePending(spare: spare()))
+            for index in 0..<partitionCount where partitions.partition(index).pointee.hasPending {
+                body(index, partitions.partition(index).pointee.takePending(spare: spare()))
                 sequence = openSequence.pointee
             }
             if sequence != nil {
@@ -346,8 +247,8 @@ public final class Node: @unchecked Sendable {
         var sequence: UInt64 = 0
         for index in 0..<partitionCount {
             locks[lockIndex(index)].withLock { _ in
-                count += cells[index].partition.count
-                sequence = max(sequence, cells[index].partition.lastSequence)
+                count += partitions.partition(index).pointee.count
+                sequence = max(sequence, partitions.partition(index).pointee.lastSequence)
             }
         }
         return (count, sequence)
@@ -357,14 +258,14 @@ public final class Node: @unchecked Sendable {
     /// meanwhile.
     public func forEach(_ body: (UnsafeRawBufferPointer, Int64) -> Void) {
         for index in 0..<partitionCount {
-            locks[lockIndex(index)].withLock { _ in cells[index].partition.forEach(body) }
+            locks[lockIndex(index)].withLock { _ in partitions.partition(index).pointee.forEach(body) }
         }
     }
 
     /// Traps if any partition's internal promises are broken. For tests.
     public func checkInvariants() {
         for index in 0..<partitionCount {
-            locks[lockIndex(index)].withLock { _ in cells[index].partition.checkInvariants() }
+            locks[lockIndex(index)].withLock { _ in partitions.partition(index).pointee.checkInvariants() }
         }
     }
 

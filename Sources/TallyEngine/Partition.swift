@@ -35,7 +35,7 @@ public struct Partition: ~Copyable {
     ///
     /// - Returns: journal bytes that it may take, an upper bound.
     @inline(__always)
-    mutating func record(_ operation: Operation, sequence: UInt64) -> Int {
+    mutating func record(_ operation: UnsafePointer<Operation>, sequence: UInt64) -> Int {
         lastSequence = sequence
         return pending.append(operation)
     }
@@ -51,8 +51,8 @@ public struct Partition: ~Copyable {
         var entries = 0
         while true {
             let offset = reader.offset
-            guard let operation = try reader.next() else { break }
-            let outcome = apply(operation)
+            guard var operation = try reader.next() else { break }
+            let outcome = apply(&operation)
             guard outcome.status == .applied,
                 operation.kind != .add || outcome.acceptedCount == operation.count
             else { throw .diverged(offset: offset) }
@@ -63,8 +63,8 @@ public struct Partition: ~Copyable {
     }
 
     /// Whether applying `operation` would create a counter.
-    public borrowing func wouldCreate(_ operation: Operation) -> Bool {
-        switch operation.kind {
+    public borrowing func wouldCreate(_ operation: UnsafePointer<Operation>) -> Bool {
+        switch operation.pointee.kind {
         case .add, .set, .setIfAbsent: find(operation) == nil
         case .get, .setIfPresent, .delete, .clear: false
         }
@@ -86,8 +86,8 @@ public struct Partition: ~Copyable {
     ///
     /// - Complexity: O(1) expected. Allocates only when tables grow.
     @inline(__always)
-    mutating func apply(_ operation: Operation) -> Outcome {
-        switch operation.kind {
+    mutating func apply(_ operation: UnsafePointer<Operation>) -> Outcome {
+        switch operation.pointee.kind {
         case .get:
             guard let record = find(operation) else {
                 return Outcome(.applied, wasPresent: false, value: 0)
@@ -99,7 +99,7 @@ public struct Partition: ~Copyable {
             return set(operation)
         case .delete:
             let old = table.remove(
-                operation.key, Int(operation.keyByteCount), hash: operation.hash)
+                operation.pointee.key, Int(operation.pointee.keyByteCount), hash: operation.pointee.hash)
             guard let old else { return Outcome(.unchanged, wasPresent: false, value: 0) }
             return Outcome(.applied, wasPresent: true, value: old)
         case .clear:
@@ -112,24 +112,24 @@ public struct Partition: ~Copyable {
     }
 
     @inline(__always)
-    private mutating func add(_ operation: Operation) -> Outcome {
+    private mutating func add(_ operation: UnsafePointer<Operation>) -> Outcome {
         let record = find(operation)
         let old = record.map(Memtable.value) ?? 0
         let accepted: UInt32
         let sum: Int64
-        if operation.count == 1 {
-            let (value, overflow) = old.addingReportingOverflow(operation.operand)
+        if operation.pointee.count == 1 {
+            let (value, overflow) = old.addingReportingOverflow(operation.pointee.operand)
             guard !overflow else {
                 return Outcome(.overflow, wasPresent: record != nil, value: old)
             }
             sum = value
             accepted = 1
         } else {
-            accepted = Self.acceptedCount(old, operation.operand, operation.count)
+            accepted = Self.acceptedCount(old, operation.pointee.operand, operation.pointee.count)
             guard accepted > 0 else {
                 return Outcome(.overflow, wasPresent: record != nil, value: old)
             }
-            sum = old &+ operation.operand &* Int64(accepted)
+            sum = old &+ operation.pointee.operand &* Int64(accepted)
         }
         if let record {
             Memtable.setValue(record, sum)
@@ -150,34 +150,34 @@ public struct Partition: ~Copyable {
         return UInt32(min(UInt64(count), room / delta.magnitude))
     }
 
-    private mutating func set(_ operation: Operation) -> Outcome {
+    private mutating func set(_ operation: UnsafePointer<Operation>) -> Outcome {
         let record = find(operation)
         let old = record.map(Memtable.value) ?? 0
         let holds =
-            switch operation.kind {
+            switch operation.pointee.kind {
             case .setIfAbsent: record == nil
             case .setIfPresent: record != nil
             default: true
             }
         if holds {
             if let record {
-                Memtable.setValue(record, operation.operand)
+                Memtable.setValue(record, operation.pointee.operand)
             } else {
-                insert(operation, operation.operand)
+                insert(operation, operation.pointee.operand)
             }
         }
         return Outcome(holds ? .applied : .unchanged, wasPresent: record != nil, value: old)
     }
 
     @inline(__always)
-    private borrowing func find(_ operation: Operation) -> UnsafeMutableRawPointer? {
-        table.find(operation.key, Int(operation.keyByteCount), hash: operation.hash)
+    private borrowing func find(_ operation: UnsafePointer<Operation>) -> UnsafeMutableRawPointer? {
+        table.find(operation.pointee.key, Int(operation.pointee.keyByteCount), hash: operation.pointee.hash)
     }
 
     @inline(__always)
-    private mutating func insert(_ operation: Operation, _ value: Int64) {
+    private mutating func insert(_ operation: UnsafePointer<Operation>, _ value: Int64) {
         table.insert(
-            operation.key, Int(operation.keyByteCount), hash: operation.hash, value: value)
+            operation.pointee.key, Int(operation.pointee.keyByteCount), hash: operation.pointee.hash, value: value)
     }
 
     // MARK: Reading all

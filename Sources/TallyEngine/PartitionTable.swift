@@ -102,21 +102,21 @@ public struct PartitionTable: ~Copyable {
                 outcome.pointee = Outcome(.journalFull, wasPresent: false, value: 0)
                 return
             }
-            if application.isMemoryFull, partition.pointee.wouldCreate(operation.pointee) {
+            if application.isMemoryFull, partition.pointee.wouldCreate(operation) {
                 outcome.pointee = Outcome(.memoryFull, wasPresent: false, value: 0)
                 return
             }
             let allocatedBytes = partition.pointee.allocatedBytes
-            outcome.pointee = partition.pointee.apply(operation.pointee)
+            outcome.pointee = partition.pointee.apply(operation)
             if outcome.pointee.status == .applied {
                 let reserved = partition.pointee.record(
-                    operation.pointee, sequence: application.sequence)
+                    operation, sequence: application.sequence)
                 application.note(
                     reserved: reserved,
                     allocated: partition.pointee.allocatedBytes &- allocatedBytes)
             }
         } else {
-            outcome.pointee = partition.pointee.apply(operation.pointee)
+            outcome.pointee = partition.pointee.apply(operation)
         }
     }
 

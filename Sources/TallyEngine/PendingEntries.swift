@@ -70,10 +70,10 @@ struct PendingEntries: ~Copyable {
     /// - Returns: journal bytes that it may take, an upper bound.
     /// - Complexity: O(length of the key). Allocates only when the group outgrows its buffer.
     @inline(__always)
-    mutating func append(_ operation: Operation) -> Int {
-        let reserved = Int(operation.keyByteCount) &+ Self.entryOverheadMax
+    mutating func append(_ operation: UnsafePointer<Operation>) -> Int {
+        let reserved = Int(operation.pointee.keyByteCount) &+ Self.entryOverheadMax
         reservedBytes &+= reserved
-        if operation.kind == .add {
+        if operation.pointee.kind == .add {
             appendAdd(operation)
         } else {
             appendOther(operation)
@@ -82,10 +82,10 @@ struct PendingEntries: ~Copyable {
     }
 
     @inline(__always)
-    private mutating func appendAdd(_ operation: Operation) {
-        let slot = Self.slot(operation.hash)
+    private mutating func appendAdd(_ operation: UnsafePointer<Operation>) {
+        let slot = Self.slot(operation.pointee.hash)
         let added = addedKeys + slot
-        let tag = UInt32(truncatingIfNeeded: operation.hash &>> 32)
+        let tag = UInt32(truncatingIfNeeded: operation.pointee.hash &>> 32)
         if added.pointee.tag == tag, added.pointee.entryEnd != 0,
             keyEquals(added.pointee.entryEnd &- 1, operation)
         {
@@ -98,26 +98,26 @@ struct PendingEntries: ~Copyable {
             tag: tag, entryEnd: UInt32(truncatingIfNeeded: offset) &+ 1)
     }
 
-    private mutating func extendRun(_ slot: Int, _ operation: Operation) {
+    private mutating func extendRun(_ slot: Int, _ operation: UnsafePointer<Operation>) {
         let run = runs + slot
         if run.pointee.count > 0 {
-            let (sum, overflow) = run.pointee.count.addingReportingOverflow(operation.count)
-            if run.pointee.delta == operation.operand, !overflow {
+            let (sum, overflow) = run.pointee.count.addingReportingOverflow(operation.pointee.count)
+            if run.pointee.delta == operation.pointee.operand, !overflow {
                 run.pointee.count = sum
                 return
             }
             writeRun(slot)
         }
-        run.pointee = Run(delta: operation.operand, count: operation.count)
+        run.pointee = Run(delta: operation.pointee.operand, count: operation.pointee.count)
         openRuns |= 1 &<< UInt64(slot)
     }
 
-    private mutating func appendOther(_ operation: Operation) {
-        if operation.kind == .clear {
+    private mutating func appendOther(_ operation: UnsafePointer<Operation>) {
+        if operation.pointee.kind == .clear {
             writeOpenRuns()
             forgetRuns()
         } else {
-            let slot = Self.slot(operation.hash)
+            let slot = Self.slot(operation.pointee.hash)
             if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
             addedKeys[slot].entryEnd = 0
         }
@@ -153,36 +153,36 @@ struct PendingEntries: ~Copyable {
     // MARK: Entries
 
     @inline(__always)
-    private mutating func writeAdd(_ operation: Operation) {
-        let start = reserve(Int(operation.keyByteCount) &+ Self.entryOverheadMax)
+    private mutating func writeAdd(_ operation: UnsafePointer<Operation>) {
+        let start = reserve(Int(operation.pointee.keyByteCount) &+ Self.entryOverheadMax)
         var end = start
-        if operation.operand == 1, operation.count == 1 {
+        if operation.pointee.operand == 1, operation.pointee.count == 1 {
             end = writeHead(.increment, operation, at: end)
-        } else if operation.count == 1 {
+        } else if operation.pointee.count == 1 {
             end = writeHead(.add, operation, at: end)
-            end += Varint.write(Varint.zigzag(operation.operand), to: end)
+            end += Varint.write(Varint.zigzag(operation.pointee.operand), to: end)
         } else {
             end = writeHead(.addRun, operation, at: end)
-            end += Varint.write(Varint.zigzag(operation.operand), to: end)
-            end += Varint.write(UInt64(operation.count), to: end)
+            end += Varint.write(Varint.zigzag(operation.pointee.operand), to: end)
+            end += Varint.write(UInt64(operation.pointee.count), to: end)
         }
         byteCount &+= end - start
         entryCount &+= 1
     }
 
-    private mutating func write(_ operation: Operation) {
-        let start = reserve(Int(operation.keyByteCount) + Self.entryOverheadMax)
+    private mutating func write(_ operation: UnsafePointer<Operation>) {
+        let start = reserve(Int(operation.pointee.keyByteCount) + Self.entryOverheadMax)
         var end = start
-        switch operation.kind {
+        switch operation.pointee.kind {
         case .set, .setIfAbsent, .setIfPresent:
             let kind: EntryKind =
-                switch operation.kind {
+                switch operation.pointee.kind {
                 case .set: .set
                 case .setIfAbsent: .setIfAbsent
                 default: .setIfPresent
                 }
             end = writeHead(kind, operation, at: end)
-            end += Varint.write(Varint.zigzag(operation.operand), to: end)
+            end += Varint.write(Varint.zigzag(operation.pointee.operand), to: end)
         case .delete:
             end = writeHead(.delete, operation, at: end)
         case .clear:
@@ -212,12 +212,12 @@ struct PendingEntries: ~Copyable {
 
     @inline(__always)
     private func writeHead(
-        _ kind: EntryKind, _ operation: Operation, at start: UnsafeMutableRawPointer
+        _ kind: EntryKind, _ operation: UnsafePointer<Operation>, at start: UnsafeMutableRawPointer
     ) -> UnsafeMutableRawPointer {
         start.storeBytes(of: kind.rawValue, as: UInt8.self)
-        let key = start + 1 + Varint.write(UInt64(operation.keyByteCount), to: start + 1)
-        Bytes.copy(operation.key, to: key, Int(operation.keyByteCount))
-        return key + Int(operation.keyByteCount)
+        let key = start + 1 + Varint.write(UInt64(operation.pointee.keyByteCount), to: start + 1)
+        Bytes.copy(operation.pointee.key, to: key, Int(operation.pointee.keyByteCount))
+        return key + Int(operation.pointee.keyByteCount)
     }
 
     @inline(__always)
@@ -236,7 +236,7 @@ struct PendingEntries: ~Copyable {
     }
 
     @inline(__always)
-    private func keyEquals(_ entryOffset: UInt32, _ operation: Operation) -> Bool {
+    private func keyEquals(_ entryOffset: UInt32, _ operation: UnsafePointer<Operation>) -> Bool {
         // The key follows the kind and a length of one or two bytes.
         let entry = bytes + Int(entryOffset)
         let first = entry.load(fromByteOffset: 1, as: UInt8.self)
@@ -246,8 +246,8 @@ struct PendingEntries: ~Copyable {
             length = Int(first & 0x7f) | Int(entry.load(fromByteOffset: 2, as: UInt8.self)) &<< 7
             start = 3
         }
-        return length == Int(operation.keyByteCount)
-            && Bytes.equal(entry + start, operation.key, length)
+        return length == Int(operation.pointee.keyByteCount)
+            && Bytes.equal(entry + start, operation.pointee.key, length)
     }
 
     @inline(__always)

@@ -169,8 +169,7 @@ public final class Node: @unchecked Sendable {
         var needed = LockSet()
         for index in 0..<count { needed.insert(lockIndex(Int(operations[index].partition))) }
         withLocked(needed) {
-            let unit = UnsafeBufferPointer(start: operations, count: count)
-            guard let refusal = refusal(of: unit, application) else {
+            guard let refusal = refusal(of: operations, count, application) else {
                 return apply(operations, count, outcomes, &application)
             }
             for index in 0..<count {
@@ -182,19 +181,18 @@ public final class Node: @unchecked Sendable {
         }
     }
 
-    /// Why none of a unit's writes may be applied, nil if they may.
+    /// Why none of a unit's operations, all writes or all reads, may be applied; nil if they may.
     private func refusal(
-        of unit: UnsafeBufferPointer<Operation>, _ application: PartitionTable.Application
+        of unit: UnsafePointer<Operation>, _ count: Int,
+        _ application: PartitionTable.Application
     ) -> Outcome.Status? {
-        guard unit.contains(where: \.isWrite) else { return nil }
+        guard unit.pointee.isWrite else { return nil }
         if application.isJournalFull { return .journalFull }
-        let wouldCreate = { (operation: Operation) in
-            self.partitions.partition(Int(operation.partition)).pointee.wouldCreate(operation)
+        let creations = (0..<count).count { index in
+            partitions.partition(Int(unit[index].partition)).pointee.wouldCreate(unit + index)
         }
-        if unit[0].unitCondition == .allAbsent, !unit.allSatisfy(wouldCreate) {
-            return .unchanged
-        }
-        return application.isMemoryFull && unit.contains(where: wouldCreate) ? .memoryFull : nil
+        if unit.pointee.unitCondition == .allAbsent, creations < count { return .unchanged }
+        return application.isMemoryFull && creations > 0 ? .memoryFull : nil
     }
 
     private func withLocked(_ needed: LockSet, _ body: () -> Void) {

@@ -9,7 +9,8 @@ public struct OperationBatch: ~Copyable {
     private var capacity: Int
 
     private(set) var operations: UnsafeMutablePointer<Operation>
-    private(set) var outcomes: UnsafeMutablePointer<Outcome>
+    /// What became of each operation, once the batch has been executed.
+    public private(set) var outcomes: UnsafeMutablePointer<Outcome>
 
     /// How many operations there are.
     public private(set) var count = 0
@@ -67,13 +68,6 @@ public struct OperationBatch: ~Copyable {
         guard first < count else { return }
         operations[first].unitCount = UInt32(count - first)
         operations[first].unitCondition = condition
-    }
-
-    /// What became of the operation at `index`.
-    @inline(__always)
-    public func outcome(_ index: Int) -> Outcome {
-        precondition(index < count, "no such operation")
-        return outcomes[index]
     }
 
     /// Empties the batch.

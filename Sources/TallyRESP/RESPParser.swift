@@ -10,21 +10,17 @@ import TallyCore
 public struct RESPParser: ~Copyable {
     /// What `next` found.
     public enum Found: Equatable, Sendable {
-        /// A whole command of so many bytes; its arguments are in `argument`. Without arguments
+        /// A whole command of so many bytes, now in `arguments`. Without arguments
         /// it means nothing and gets no reply.
         case command(byteCount: Int)
         /// The command's end has not arrived.
         case needMoreBytes
     }
 
-    private struct Argument {
-        var offset: Int32
-        var count: Int32
-    }
+    private typealias Argument = CommandArguments.Argument
 
-    private var arguments: UnsafeMutablePointer<Argument>
+    private var slots: UnsafeMutablePointer<CommandArguments.Argument>
     private var capacity: Int
-    private var base: UnsafeRawPointer
     /// Arguments still missing; nil before a command's first line has been read.
     private var missing: Int?
     /// Length of the argument that is being read; nil before its length is known.
@@ -40,29 +36,20 @@ public struct RESPParser: ~Copyable {
 
     private static let argumentsKept = 64
 
-    /// How many arguments the command has, its name included.
-    public private(set) var argumentCount = 0
+    private var argumentCount = 0
+
+    /// The arguments of the command that `next` has returned.
+    public private(set) var arguments = CommandArguments()
 
     /// A parser at the start of a connection.
     public init() {
         capacity = Self.argumentsKept
-        arguments = .allocate(capacity: capacity)
-        base = UnsafeRawPointer(arguments)
+        slots = .allocate(capacity: capacity)
     }
 
     deinit {
-        arguments.deallocate()
+        slots.deallocate()
         unquoted.deallocate()
-    }
-
-    /// The argument at `index`, 0 being the command's name.
-    ///
-    /// Valid after `next` has returned a command and until it is called again.
-    public func argument(_ index: Int) -> UnsafeRawBufferPointer {
-        precondition(index < argumentCount, "no such argument")
-        let argument = arguments[index]
-        return UnsafeRawBufferPointer(
-            start: base + Int(argument.offset), count: Int(argument.count))
     }
 
     /// Bytes that the unfinished command needs in all, as far as it has said.
@@ -94,8 +81,8 @@ public struct RESPParser: ~Copyable {
     }
 
     private mutating func complete(_ bytes: UnsafeRawBufferPointer) -> Found {
-        if let start = bytes.baseAddress { base = start }
         isComplete = true
+        arguments = CommandArguments(bytes.baseAddress, slots, count: argumentCount)
         return .command(byteCount: position)
     }
 
@@ -107,9 +94,9 @@ public struct RESPParser: ~Copyable {
         searched = 0
         argumentCount = 0
         if capacity > Self.argumentsKept * 16 {
-            arguments.deallocate()
+            slots.deallocate()
             capacity = Self.argumentsKept
-            arguments = .allocate(capacity: capacity)
+            slots = .allocate(capacity: capacity)
         }
     }
 
@@ -145,13 +132,12 @@ public struct RESPParser: ~Copyable {
             guard bytes.count &- position >= length &+ 2,
                 Self.isLineEnd(start, position &+ length)
             else { return nil }
-            arguments[index] = Argument(
+            slots[index] = Argument(
                 offset: Int32(truncatingIfNeeded: position), count: Int32(truncatingIfNeeded: length))
             position &+= length &+ 2
         }
-        argumentCount = count
-        base = start
         isComplete = true
+        arguments = CommandArguments(start, slots, count: count)
         return position
     }
 
@@ -230,16 +216,16 @@ public struct RESPParser: ~Copyable {
     @inline(__always)
     private mutating func append(_ argument: Argument) {
         if argumentCount == capacity { grow() }
-        (arguments + argumentCount).initialize(to: argument)
+        (slots + argumentCount).initialize(to: argument)
         argumentCount &+= 1
     }
 
     @inline(never)
     private mutating func grow() {
         let grown = UnsafeMutablePointer<Argument>.allocate(capacity: capacity * 2)
-        grown.initialize(from: arguments, count: argumentCount)
-        arguments.deallocate()
-        arguments = grown
+        grown.initialize(from: slots, count: argumentCount)
+        slots.deallocate()
+        slots = grown
         capacity *= 2
     }
 

@@ -4,9 +4,9 @@ import TallyRESP
 extension CommandProcessor {
     /// The arguments behind the subcommand.
     func names(_ session: borrowing Session) -> [String]? {
-        guard session.parser.argumentCount > 2 else { return nil }
-        return (2..<session.parser.argumentCount).map {
-            session.parser.argument($0).text.lowercased()
+        guard arguments.count > 2 else { return nil }
+        return (2..<arguments.count).map {
+            arguments[$0].text.lowercased()
         }
     }
 
@@ -122,12 +122,12 @@ extension CommandProcessor {
 
     mutating func replyCommandList(_ session: borrowing Session) {
         var names = server.specs.map(\.name)
-        if session.parser.argumentCount > 2 {
-            guard session.parser.argumentCount == 5,
-                session.parser.argument(2).equalsIgnoringCase("filterby")
+        if arguments.count > 2 {
+            guard arguments.count == 5,
+                arguments[2].equalsIgnoringCase("filterby")
             else { return replies.error("ERR syntax error") }
-            let filter = session.parser.argument(3)
-            let value = session.parser.argument(4).text.lowercased()
+            let filter = arguments[3]
+            let value = arguments[4].text.lowercased()
             if filter.equalsIgnoringCase("module") {
                 names = []
             } else if filter.equalsIgnoringCase("aclcat") {
@@ -145,14 +145,14 @@ extension CommandProcessor {
     // MARK: COMMAND GETKEYS
 
     mutating func replyCommandKeys(_ session: borrowing Session) {
-        let count = session.parser.argumentCount - 2
-        guard let index = server.lookup.find(session.parser.argument(2)) else {
+        let count = arguments.count - 2
+        guard let index = server.lookup.find(arguments[2]) else {
             return replies.error("ERR Invalid command specified")
         }
         let container = server.specs[index]
         var spec = container
         if count > 1, !container.subcommands.isEmpty {
-            let name = session.parser.argument(3)
+            let name = arguments[3]
             guard
                 let subcommand = container.subcommands.first(where: {
                     name.equalsIgnoringCase($0.name)
@@ -170,6 +170,6 @@ extension CommandProcessor {
         let last = keys.last < 0 ? count + keys.last : keys.last
         let indexes = Array(stride(from: keys.first, through: last, by: keys.step))
         replies.array(indexes.count)
-        for index in indexes { replies.bulk(session.parser.argument(index + 2)) }
+        for index in indexes { replies.bulk(arguments[index + 2]) }
     }
 }

@@ -7,7 +7,7 @@ extension CommandProcessor {
     mutating func run(_ id: CommandID, _ session: inout Session) {
         switch id {
         case .ping: ping(session)
-        case .echo: replies.bulk(session.parser.argument(1))
+        case .echo: replies.bulk(arguments[1])
         case .select: select(session)
         case .quit:
             replies.simple("OK")
@@ -66,15 +66,15 @@ extension CommandProcessor {
     }
 
     private mutating func ping(_ session: borrowing Session) {
-        switch session.parser.argumentCount {
+        switch arguments.count {
         case 1: replies.simple("PONG")
-        case 2: replies.bulk(session.parser.argument(1))
+        case 2: replies.bulk(arguments[1])
         default: replies.error(Self.wrongArity("ping"))
         }
     }
 
     private mutating func select(_ session: borrowing Session) {
-        guard let index = Decimal.parse(session.parser.argument(1)) else {
+        guard let index = Decimal.parse(arguments[1]) else {
             return replies.error("ERR value is not an integer or out of range")
         }
         if index == 0 { replies.simple("OK") } else { replies.error("ERR DB index is out of range") }
@@ -97,8 +97,8 @@ extension CommandProcessor {
     private mutating func hello(_ session: inout Session) {
         var version = session.version
         var index = 1
-        if session.parser.argumentCount > 1 {
-            guard let number = Decimal.parse(session.parser.argument(1)) else {
+        if arguments.count > 1 {
+            guard let number = Decimal.parse(arguments[1]) else {
                 return replies.error("ERR Protocol version is not an integer or out of range")
             }
             guard number == 2 || number == 3 else {
@@ -108,11 +108,11 @@ extension CommandProcessor {
             index = 2
         }
         var name: String?
-        while index < session.parser.argumentCount {
-            let option = session.parser.argument(index)
-            let left = session.parser.argumentCount - index - 1
+        while index < arguments.count {
+            let option = arguments[index]
+            let left = arguments.count - index - 1
             if option.equalsIgnoringCase("setname"), left >= 1 {
-                guard let accepted = acceptedName(session.parser.argument(index + 1)) else {
+                guard let accepted = acceptedName(arguments[index + 1]) else {
                     return replies.error(Self.badName)
                 }
                 name = accepted
@@ -174,19 +174,19 @@ extension CommandProcessor {
         session.client.note(command: .clientList)
         var clients = server.clients.all
         var index = 2
-        if index < session.parser.argumentCount {
-            let option = session.parser.argument(index)
+        if index < arguments.count {
+            let option = arguments[index]
             index += 1
-            if option.equalsIgnoringCase("type"), session.parser.argumentCount == 4 {
-                let type = session.parser.argument(3)
+            if option.equalsIgnoringCase("type"), arguments.count == 4 {
+                let type = arguments[3]
                 guard let isNormal = Self.isNormalType(type) else {
                     return replies.error("ERR Unknown client type '\(type.prefixText(128))'")
                 }
                 if !isNormal { clients = [] }
-            } else if option.equalsIgnoringCase("id"), session.parser.argumentCount > 3 {
+            } else if option.equalsIgnoringCase("id"), arguments.count > 3 {
                 var wanted: Set<UInt64> = []
-                while index < session.parser.argumentCount {
-                    guard let id = Decimal.parse(session.parser.argument(index)), id > 0 else {
+                while index < arguments.count {
+                    guard let id = Decimal.parse(arguments[index]), id > 0 else {
                         return replies.error("ERR Invalid client ID")
                     }
                     wanted.insert(UInt64(id))
@@ -209,7 +209,7 @@ extension CommandProcessor {
     }
 
     private mutating func setClientName(_ session: borrowing Session) {
-        guard let name = acceptedName(session.parser.argument(2)) else {
+        guard let name = acceptedName(arguments[2]) else {
             return replies.error(Self.badName)
         }
         session.client.update { $0.name = name }
@@ -222,12 +222,12 @@ extension CommandProcessor {
     }
 
     private mutating func setClientLibrary(_ session: borrowing Session) {
-        let attribute = session.parser.argument(2)
+        let attribute = arguments[2]
         let isName = attribute.equalsIgnoringCase("lib-name")
         guard isName || attribute.equalsIgnoringCase("lib-ver") else {
             return replies.error("ERR Unrecognized option '\(attribute.prefixText(128))'")
         }
-        guard let value = acceptedName(session.parser.argument(3)) else {
+        guard let value = acceptedName(arguments[3]) else {
             return replies.error(
                 "ERR \(isName ? "lib-name" : "lib-ver") cannot contain spaces, newlines or special characters."
             )
@@ -239,7 +239,7 @@ extension CommandProcessor {
     }
 
     private mutating func setReplyMode(_ session: inout Session) {
-        let mode = session.parser.argument(2)
+        let mode = arguments[2]
         if mode.equalsIgnoringCase("on") {
             session.replyMode = .on
             replies.simple("OK")
@@ -255,7 +255,7 @@ extension CommandProcessor {
     private mutating func setFlag(
         _ session: borrowing Session, _ change: (inout ClientInfo.Details, Bool) -> Void
     ) {
-        let value = session.parser.argument(2)
+        let value = arguments[2]
         guard value.equalsIgnoringCase("on") || value.equalsIgnoringCase("off") else {
             return replies.error("ERR syntax error")
         }

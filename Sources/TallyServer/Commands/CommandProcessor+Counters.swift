@@ -31,7 +31,7 @@ extension CommandProcessor {
 
     @inline(__always)
     mutating func add(_ delta: Int64, _ session: inout Session) -> Bool {
-        let key = session.parser.argument(1)
+        let key = arguments[1]
         guard key.count <= Limits.keyBytesMax else { return rejectKey(key, &session) }
         batch.append(.add, key: key, operand: delta)
         plan(.sum, from: batch.count &- 1, &session)
@@ -40,7 +40,7 @@ extension CommandProcessor {
 
     @inline(__always)
     mutating func read(_ shape: ReplyPlan.Shape, _ session: inout Session) -> Bool {
-        let key = session.parser.argument(1)
+        let key = arguments[1]
         guard key.count <= Limits.keyBytesMax else { return rejectKey(key, &session) }
         batch.append(.get, key: key)
         plan(shape, from: batch.count &- 1, &session)
@@ -49,18 +49,18 @@ extension CommandProcessor {
 
     /// `OBJECT ENCODING key`, outside of batches.
     mutating func objectEncoding(_ session: inout Session) {
-        let key = session.parser.argument(2)
+        let key = arguments[2]
         guard key.count <= Limits.keyBytesMax else { return replies.error(Self.tooLong(key)) }
         batch.append(.get, key: key)
         if case .done(let sequence) = server.node.execute(&batch) { noteSequence(sequence) }
         replies.encode(
-            ReplyPlan(shape: .encoding, isSilent: false, first: 0, count: 1), batch,
-            session.version)
+            ReplyPlan(shape: .encoding, isSilent: false, first: 0, count: 1),
+            batch.outcomes, session.version)
         batch.removeAll()
     }
 
     private mutating func addOperand(isNegative: Bool, _ session: inout Session) -> Bool {
-        guard var delta = Decimal.parse(session.parser.argument(2)) else {
+        guard var delta = Decimal.parse(arguments[2]) else {
             return reject(Self.notAnInteger, &session)
         }
         if isNegative {
@@ -73,9 +73,9 @@ extension CommandProcessor {
     private mutating func store(
         _ kind: Operation.Kind, _ shape: ReplyPlan.Shape, _ session: inout Session
     ) -> Bool {
-        let key = session.parser.argument(1)
+        let key = arguments[1]
         guard key.count <= Limits.keyBytesMax else { return rejectKey(key, &session) }
-        guard let value = Decimal.parse(session.parser.argument(2)) else {
+        guard let value = Decimal.parse(arguments[2]) else {
             return reject(Self.notAnInteger, &session)
         }
         batch.append(kind, key: key, operand: value)
@@ -86,8 +86,8 @@ extension CommandProcessor {
     private mutating func set(_ session: inout Session) -> Bool {
         var kind = Operation.Kind.set
         var returnsPrevious = false
-        for index in 3..<max(3, session.parser.argumentCount) {
-            let option = session.parser.argument(index)
+        for index in 3..<max(3, arguments.count) {
+            let option = arguments[index]
             if option.equalsIgnoringCase("nx"), kind != .setIfPresent {
                 kind = .setIfAbsent
             } else if option.equalsIgnoringCase("xx"), kind != .setIfAbsent {
@@ -109,22 +109,22 @@ extension CommandProcessor {
     private static var expiryOptions: [String] { ["ex", "px", "exat", "pxat", "keepttl"] }
 
     private mutating func storeMany(_ id: CommandID, _ session: inout Session) -> Bool {
-        let count = session.parser.argumentCount
+        let count = arguments.count
         guard count % 2 == 1 else {
             let name = id == .multipleSet ? "mset" : "msetnx"
             return reject(Self.wrongArity(name), &session)
         }
         for index in stride(from: 1, to: count, by: 2) {
-            let key = session.parser.argument(index)
+            let key = arguments[index]
             guard key.count <= Limits.keyBytesMax else { return rejectKey(key, &session) }
-            guard Decimal.parse(session.parser.argument(index + 1)) != nil else {
+            guard Decimal.parse(arguments[index + 1]) != nil else {
                 return reject(Self.notAnInteger, &session)
             }
         }
         let first = batch.count
         for index in stride(from: 1, to: count, by: 2) {
-            let value = Decimal.parse(session.parser.argument(index + 1)) ?? 0
-            batch.append(.set, key: session.parser.argument(index), operand: value)
+            let value = Decimal.parse(arguments[index + 1]) ?? 0
+            batch.append(.set, key: arguments[index], operand: value)
         }
         batch.makeUnit(from: first, condition: id == .multipleSet ? .none : .allAbsent)
         plan(id == .multipleSet ? .ok : .flag, from: first, &session)
@@ -134,22 +134,22 @@ extension CommandProcessor {
     private mutating func onAllKeys(
         _ kind: Operation.Kind, _ shape: ReplyPlan.Shape, _ session: inout Session
     ) -> Bool {
-        let count = session.parser.argumentCount
+        let count = arguments.count
         for index in 1..<count {
-            let key = session.parser.argument(index)
+            let key = arguments[index]
             guard key.count <= Limits.keyBytesMax else { return rejectKey(key, &session) }
         }
         let first = batch.count
-        for index in 1..<count { batch.append(kind, key: session.parser.argument(index)) }
+        for index in 1..<count { batch.append(kind, key: arguments[index]) }
         batch.makeUnit(from: first)
         plan(shape, from: first, &session)
         return true
     }
 
     private mutating func clear(_ session: inout Session) -> Bool {
-        if session.parser.argumentCount > 1 {
-            let mode = session.parser.argument(1)
-            guard session.parser.argumentCount == 2,
+        if arguments.count > 1 {
+            let mode = arguments[1]
+            guard arguments.count == 2,
                 mode.equalsIgnoringCase("sync") || mode.equalsIgnoringCase("async")
             else { return reject("ERR syntax error", &session) }
         }

@@ -4,7 +4,7 @@ import TallyRESP
 /// CLIENT KILL in its two forms.
 extension CommandProcessor {
     mutating func killClients(_ session: inout Session) {
-        if session.parser.argumentCount == 3 {
+        if arguments.count == 3 {
             killByAddress(&session)
         } else {
             killByFilters(&session)
@@ -13,7 +13,7 @@ extension CommandProcessor {
 
     /// `CLIENT KILL address`, the old form, which fails if there is nobody.
     private mutating func killByAddress(_ session: inout Session) {
-        let address = session.parser.argument(2).text
+        let address = arguments[2].text
         guard let victim = server.clients.all.first(where: { $0.address == address }) else {
             return replies.error("ERR No such client")
         }
@@ -26,12 +26,12 @@ extension CommandProcessor {
         var victims = server.clients.all
         var skipsSelf = true
         var index = 2
-        while index < session.parser.argumentCount {
-            guard index + 1 < session.parser.argumentCount else {
+        while index < arguments.count {
+            guard index + 1 < arguments.count else {
                 return replies.error("ERR syntax error")
             }
-            let filter = session.parser.argument(index)
-            let value = session.parser.argument(index + 1)
+            let filter = arguments[index]
+            let value = arguments[index + 1]
             if filter.equalsIgnoringCase("id") {
                 guard let id = Decimal.parse(value), id > 0 else {
                     return replies.error("ERR client-id should be greater than 0")

@@ -20,8 +20,8 @@ extension CommandProcessor {
 
     mutating func info(_ session: borrowing Session) {
         var sections: [String] = []
-        for index in 1..<max(1, session.parser.argumentCount) {
-            sections.append(session.parser.argument(index).text.lowercased())
+        for index in 1..<max(1, arguments.count) {
+            sections.append(arguments[index].text.lowercased())
         }
         let all = server.node.countAll()
         noteSequence(all.sequence)
@@ -32,8 +32,8 @@ extension CommandProcessor {
     // MARK: CONFIG
 
     mutating func configGet(_ session: borrowing Session) {
-        let patterns = (2..<session.parser.argumentCount).map {
-            GlobPattern(session.parser.argument($0).text.lowercased())
+        let patterns = (2..<arguments.count).map {
+            GlobPattern(arguments[$0].text.lowercased())
         }
         let found = ConfigParameter.all.filter { parameter in
             patterns.contains { $0.matches(parameter.name) }
@@ -47,13 +47,13 @@ extension CommandProcessor {
 
     /// Changes all the settings or none.
     mutating func configSet(_ session: borrowing Session) {
-        let count = session.parser.argumentCount
+        let count = arguments.count
         guard count % 2 == 0 else { return replies.error(Self.wrongArity("config|set")) }
         var changes: [() -> Void] = []
         var seen: Set<String> = []
         for index in stride(from: 2, to: count, by: 2) {
-            let name = session.parser.argument(index).text
-            let value = session.parser.argument(index + 1).text
+            let name = arguments[index].text
+            let value = arguments[index + 1].text
             guard
                 let parameter = ConfigParameter.all.first(where: { $0.name == name.lowercased() })
             else {

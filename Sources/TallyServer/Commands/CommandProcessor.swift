@@ -16,6 +16,8 @@ struct CommandProcessor: ~Copyable {
     var batch: OperationBatch
     var replies = ReplyWriter()
     private var plans: [ReplyPlan] = []
+    /// The command at hand.
+    private(set) var arguments = CommandArguments()
     /// The latest commit group that a reply of this stretch reflects.
     private var sequence: UInt64 = 0
     private var commandCount = 0
@@ -71,7 +73,8 @@ struct CommandProcessor: ~Copyable {
                 break
             }
             guard case .command(let byteCount) = found else { break }
-            if session.parser.argumentCount > 0 {
+            arguments = session.parser.arguments
+            if arguments.count > 0 {
                 if plans.isEmpty {
                     batchStart = Resume(offset: offset, replyMode: session.replyMode)
                 }
@@ -112,11 +115,11 @@ struct CommandProcessor: ~Copyable {
     /// - Returns: false if nothing could be done because the journal is busy.
     @inline(__always)
     private mutating func dispatch(_ session: inout Session) -> Bool {
-        let name = session.parser.argument(0)
+        let name = arguments[0]
         guard let index = lookup.find(name) else { return reject(unknown(session), &session) }
         let command = commands[index]
         session.lastCommand = command.id
-        guard command.accepts(argumentCount: session.parser.argumentCount) else {
+        guard command.accepts(argumentCount: arguments.count) else {
             return reject(Self.wrongArity(server.specs[index].fullName), &session)
         }
         switch command.id {
@@ -134,7 +137,7 @@ struct CommandProcessor: ~Copyable {
         guard flush(session) else { return false }
         let start = replies.byteCount
         let mode = session.takeReplyMode()
-        if !server.specs[index].subcommands.isEmpty, session.parser.argumentCount > 1 {
+        if !server.specs[index].subcommands.isEmpty, arguments.count > 1 {
             runSubcommand(server.specs[index], &session)
         } else {
             run(id, &session)
@@ -145,7 +148,7 @@ struct CommandProcessor: ~Copyable {
     }
 
     private mutating func runSubcommand(_ container: CommandSpec, _ session: inout Session) {
-        let name = session.parser.argument(1)
+        let name = arguments[1]
         guard
             let subcommand = container.subcommands.first(where: {
                 name.equalsIgnoringCase($0.name)
@@ -155,7 +158,7 @@ struct CommandProcessor: ~Copyable {
                 "ERR unknown subcommand '\(name.prefixText(128))'. Try \(container.name.uppercased()) HELP.")
             return
         }
-        guard subcommand.accepts(argumentCount: session.parser.argumentCount) else {
+        guard subcommand.accepts(argumentCount: arguments.count) else {
             replies.error(Self.wrongArity(subcommand.fullName))
             return
         }
@@ -177,13 +180,13 @@ struct CommandProcessor: ~Copyable {
     }
 
     private func unknown(_ session: borrowing Session) -> String {
-        let name = session.parser.argument(0).prefixText(128)
-        var arguments = ""
-        for index in 1..<max(1, session.parser.argumentCount) where arguments.utf8.count < 128 {
-            let shown = session.parser.argument(index).prefixText(128 - arguments.utf8.count)
-            arguments += "'\(shown)' "
+        let name = arguments[0].prefixText(128)
+        var shownArguments = ""
+        for index in 1..<max(1, arguments.count) where shownArguments.utf8.count < 128 {
+            let shown = arguments[index].prefixText(128 - shownArguments.utf8.count)
+            shownArguments += "'\(shown)' "
         }
-        return "ERR unknown command '\(name)', with args beginning with: \(arguments)"
+        return "ERR unknown command '\(name)', with args beginning with: \(shownArguments)"
     }
 
     // MARK: Batches
@@ -211,9 +214,10 @@ struct CommandProcessor: ~Copyable {
         case .busy: return false
         case .done(let sequence): self.sequence = max(self.sequence, sequence)
         }
+        let outcomes = UnsafePointer(batch.outcomes)
         for index in plans.indices {
             let plan = plans[index]
-            if !plan.isSilent { replies.encode(plan, batch, version) }
+            if !plan.isSilent { replies.encode(plan, outcomes, version) }
         }
         plans.removeAll(keepingCapacity: true)
         batch.removeAll()

@@ -1,5 +1,4 @@
 import TallyCore
-import TallyNode
 import TallyRESP
 
 /// How the outcomes of some operations become one reply.
@@ -40,24 +39,24 @@ struct ReplyPlan {
 extension ReplyWriter {
     @inline(__always)
     mutating func encode(
-        _ plan: ReplyPlan, _ batch: borrowing OperationBatch, _ version: RESPVersion
+        _ plan: ReplyPlan, _ outcomes: UnsafePointer<Outcome>, _ version: RESPVersion
     ) {
         guard plan.count > 0 else { return encodeEmpty(plan) }
-        let outcome = batch.outcome(Int(plan.first))
+        let outcome = outcomes[Int(plan.first)]
         switch plan.shape {
         case .sum where outcome.status == .applied:
             integer(outcome.value)
         case .value:
             counter(outcome, version)
         default:
-            encodeOther(plan, batch, version)
+            encodeOther(plan, outcomes, version)
         }
     }
 
     private mutating func encodeOther(
-        _ plan: ReplyPlan, _ batch: borrowing OperationBatch, _ version: RESPVersion
+        _ plan: ReplyPlan, _ outcomes: UnsafePointer<Outcome>, _ version: RESPVersion
     ) {
-        let outcome = batch.outcome(Int(plan.first))
+        let outcome = outcomes[Int(plan.first)]
         let operations = Int(plan.first)..<(Int(plan.first) + Int(plan.count))
         if let message = refusal(outcome.status) { return error(message) }
         switch plan.shape {
@@ -65,15 +64,15 @@ extension ReplyWriter {
         case .value, .previous: counter(outcome, version)
         case .values:
             array(operations.count)
-            for index in operations { counter(batch.outcome(index), version) }
+            for index in operations { counter(outcomes[index], version) }
         case .ok: simple("OK")
         case .okOrNull:
             if outcome.status == .applied { simple("OK") } else { null(version) }
         case .flag: integer(outcome.status == .applied ? 1 : 0)
         case .appliedCount:
-            integer(Int64(operations.count { batch.outcome($0).status == .applied }))
+            integer(Int64(operations.count { outcomes[$0].status == .applied }))
         case .presentCount:
-            integer(Int64(operations.count { batch.outcome($0).wasPresent }))
+            integer(Int64(operations.count { outcomes[$0].wasPresent }))
         case .textLength:
             integer(outcome.wasPresent ? Int64(Decimal.byteCount(outcome.value)) : 0)
         case .type:

@@ -9,6 +9,7 @@ public import TallyStorage
 public final class Committer<D: Disk>: @unchecked Sendable {
     // Sendable because only the driving thread calls it once the node serves.
     private let node: Node
+    let disk: D
     private let clock: any Clock
     private let durability: Durability
     private var writer: JournalWriter<D>?
@@ -22,10 +23,11 @@ public final class Committer<D: Disk>: @unchecked Sendable {
     private static var spareBytesKept: Int { 64 << 10 }
 
     init(
-        node: Node, clock: any Clock, durability: Durability,
+        node: Node, disk: D, clock: any Clock, durability: Durability,
         writer: consuming JournalWriter<D>
     ) {
         self.node = node
+        self.disk = disk
         self.clock = clock
         self.durability = durability
         self.writer = consume writer
@@ -47,31 +49,44 @@ public final class Committer<D: Disk>: @unchecked Sendable {
         case regained
     }
 
-    /// Reserves the journal's next file when the current one runs low.
+    /// Creates the journal's next file when the current one runs low.
     ///
     /// - Throws: `JournalError` for anything but a full disk.
     public func prepareSpace() throws(JournalError) -> Space {
-        guard let wantsFile = writer?.wantsFile, wantsFile else { return .enough }
-        do throws(JournalError) {
-            let bytes = try writer?.prepareFile(nowMilliseconds: clock.wallMilliseconds()) ?? 0
-            node.budget.add(bytes)
-            defer { isOutOfSpace = false }
-            return isOutOfSpace ? .regained : .enough
+        guard let request = fileRequest() else { return .enough }
+        do throws(DiskError) {
+            return adopt(try request.create(on: disk))
         } catch {
-            guard case .disk(let diskError) = error, diskError.kind == .noSpace else {
-                throw error
-            }
-            defer { isOutOfSpace = true }
-            return isOutOfSpace ? .stillExhausted : .exhausted(diskError)
+            return try refuse(error)
         }
+    }
+
+    /// The file to create next, nil while there is space enough.
+    func fileRequest() -> JournalFileRequest? {
+        guard let wantsFile = writer?.wantsFile, wantsFile else { return nil }
+        return writer?.fileRequest(nowMilliseconds: clock.wallMilliseconds())
+    }
+
+    /// Takes over the file of the latest request.
+    func adopt(_ file: D.File) -> Space {
+        node.budget.add(writer?.adopt(file) ?? 0)
+        defer { isOutOfSpace = false }
+        return isOutOfSpace ? .regained : .enough
+    }
+
+    /// Takes note that the latest request failed.
+    func refuse(_ error: DiskError) throws(JournalError) -> Space {
+        guard error.kind == .noSpace else { throw .disk(error) }
+        defer { isOutOfSpace = true }
+        return isOutOfSpace ? .stillExhausted : .exhausted(error)
     }
 
     /// Closes the open group, writes it, and syncs it unless the user chose `none`.
     ///
-    /// - Returns: how many entries the group had; nil if there was nothing to write.
+    /// - Returns: what was written; nil if there was nothing to write.
     /// - Throws: `JournalError`. Nothing that is not yet acknowledged may then ever be: end the
     ///   process and recover.
-    public func commit() throws(JournalError) -> Int? {
+    public func commit() throws(JournalError) -> Commit? {
         guard let taken = closeGroup() else { return nil }
         guard let sequence = writer?.sequence, sequence + 1 == taken.sequence else {
             preconditionFailure("commit groups out of order")
@@ -79,11 +94,24 @@ public final class Committer<D: Disk>: @unchecked Sendable {
         let written =
             try writer?.append(&group, nowMilliseconds: clock.wallMilliseconds()) ?? 0
         node.budget.settle(reserved: taken.reservedBytes, written: written)
+        let started = clock.monotonicNanoseconds()
         if durability != .none {
             try writer?.sync()
             node.gate.didSync(taken.sequence)
         }
-        return Int(group.entryCount)
+        return Commit(
+            entryCount: Int(group.entryCount), reservedBytes: taken.reservedBytes,
+            syncNanoseconds: Int(clock.monotonicNanoseconds() - started))
+    }
+
+    /// One commit group that was written.
+    public struct Commit: Sendable {
+        /// How many entries it had.
+        public let entryCount: Int
+        /// What its operations had reserved, bytes.
+        let reservedBytes: Int
+        /// How long its sync took.
+        let syncNanoseconds: Int
     }
 
     /// Writes and syncs what is left and seals the journal. Nothing may follow.
@@ -101,12 +129,25 @@ public final class Committer<D: Disk>: @unchecked Sendable {
     /// Whether anything waits to be written.
     public var hasPending: Bool { node.budget.pendingBytes > 0 }
 
-    /// How long the driving thread lets operations gather before it writes them, milliseconds.
-    var gatherMilliseconds: Int {
+    /// How long the driving thread lets operations gather after `commit` before it writes them,
+    /// nanoseconds, and how many bytes of them end the wait.
+    ///
+    /// Under `always`, a busy server waits once more as long as the disk took, unless as much as
+    /// last time has come in: the clients whose replies have just left are about to send again, and
+    /// fewer, larger groups cost less. An idle one never waits.
+    func gathering(after commit: Commit) -> (nanoseconds: Int, bytesMax: Int) {
         switch durability {
-        case .always: 0
-        case .interval(let milliseconds): milliseconds / 2
-        case .none: Limits.writeDelayMilliseconds
+        case .always:
+            commit.entryCount < Limits.gatherEntriesMin
+                ? (0, 0)
+                : (
+                    min(commit.syncNanoseconds, Limits.gatherMicrosecondsMax * 1000),
+                    commit.reservedBytes
+                )
+        case .interval(let milliseconds):
+            (milliseconds * 500_000, Limits.groupBytesEager)
+        case .none:
+            (Limits.writeDelayMilliseconds * 1_000_000, Limits.groupBytesEager)
         }
     }
 

@@ -1,5 +1,3 @@
-internal import CTallyIntrinsics
-internal import Glibc
 internal import Synchronization
 import TallyCore
 public import TallyStorage
@@ -22,8 +20,9 @@ public final class CommitterThread<D: Disk>: Sendable {
     private let committer: Committer<D>
     private let node: Node
     private let onEvent: @Sendable (JournalEvent) -> Void
+    private let preparer: FilePreparer<D>
     private let isStopping = Atomic<Bool>(false)
-    private let thread = Mutex<pthread_t?>(nil)
+    private let thread = Mutex<DedicatedThread?>(nil)
 
     /// - Parameter onEvent: Called on the thread; must not block.
     public init(
@@ -33,25 +32,16 @@ public final class CommitterThread<D: Disk>: Sendable {
         self.committer = committer
         self.node = node
         self.onEvent = onEvent
+        preparer = FilePreparer(disk: committer.disk, wakeUp: node.wakeUp)
     }
 
     /// Starts the thread.
     public func start() {
         thread.withLock { thread in
             precondition(thread == nil, "started twice")
-            let box = Unmanaged.passRetained(ThreadBody { self.run() })
-            var created = pthread_t()
-            let result = pthread_create(
-                &created, nil,
-                { argument in
-                    guard let argument else { return nil }
-                    let body = Unmanaged<ThreadBody>.fromOpaque(argument).takeRetainedValue()
-                    body.run()
-                    return nil
-                }, box.toOpaque())
-            precondition(result == 0, "cannot start the journal's thread")
-            thread = created
+            thread = DedicatedThread(named: "journal") { self.run() }
         }
+        preparer.start()
     }
 
     /// Stops the thread after it has written, synced and sealed everything. Call when nothing is
@@ -59,21 +49,21 @@ public final class CommitterThread<D: Disk>: Sendable {
     public func stop() {
         isStopping.store(true, ordering: .sequentiallyConsistent)
         node.wakeUp.signal()
-        if let started = thread.withLock({ $0.take() }) { pthread_join(started, nil) }
+        thread.withLock { $0.take() }?.join()
     }
 
     private func run() {
-        tally_name_thread("journal")
         do throws(JournalError) {
             while !isStopping.load(ordering: .sequentiallyConsistent) {
                 try keepSpace()
-                if try committer.commit() != nil {
+                if let commit = try committer.commit() {
                     onEvent(.committed)
+                    gather(committer.gathering(after: commit))
                 } else {
                     waitForWork()
                 }
-                gather()
             }
+            try settleRequest()
             try committer.close()
             onEvent(.committed)
         } catch {
@@ -81,44 +71,52 @@ public final class CommitterThread<D: Disk>: Sendable {
         }
     }
 
+    /// Has the next file made by another thread, so that no group waits for it.
     private func keepSpace() throws(JournalError) {
-        switch try committer.prepareSpace() {
+        if preparer.isIdle {
+            if let request = committer.fileRequest() { preparer.prepare(request) }
+        } else if let result = preparer.takeResult() {
+            try accept(result)
+        }
+    }
+
+    private func accept(_ result: Result<D.File, DiskError>) throws(JournalError) {
+        let space =
+            switch result {
+            case .success(let file): committer.adopt(file)
+            case .failure(let error): try committer.refuse(error)
+            }
+        switch space {
         case .enough, .stillExhausted: break
         case .exhausted(let error): onEvent(.spaceExhausted(error))
         case .regained: onEvent(.spaceRegained)
         }
     }
 
-    private var isEager: Bool {
-        isStopping.load(ordering: .sequentiallyConsistent)
-            || node.pendingJournalBytes >= Limits.groupBytesEager
+    /// Waits for the file that is being made, if any, and ends its thread.
+    private func settleRequest() throws(JournalError) {
+        if let result = preparer.stop() { try accept(result) }
     }
 
     private func waitForWork() {
         node.wakeUp.sleep(
-            milliseconds: committer.isOutOfSpace ? Limits.spaceRetryMilliseconds : nil,
+            nanoseconds: committer.isOutOfSpace
+                ? Limits.spaceRetryMilliseconds * 1_000_000 : nil,
             unless: { hasWork })
     }
 
     private var hasWork: Bool {
         isStopping.load(ordering: .sequentiallyConsistent) || committer.hasPending
+            || preparer.hasResult
     }
 
-    /// Lets operations gather where their replies do not wait for the disk.
-    private func gather() {
-        let milliseconds = committer.gatherMilliseconds
-        guard milliseconds > 0 else { return }
-        node.wakeThresholdBytes.store(Limits.groupBytesEager, ordering: .sequentiallyConsistent)
-        node.wakeUp.sleep(milliseconds: milliseconds, unless: { isEager })
+    private func gather(_ gathering: (nanoseconds: Int, bytesMax: Int)) {
+        guard gathering.nanoseconds > 0 else { return }
+        node.wakeThresholdBytes.store(gathering.bytesMax, ordering: .sequentiallyConsistent)
+        node.wakeUp.sleep(nanoseconds: gathering.nanoseconds) {
+            isStopping.load(ordering: .sequentiallyConsistent)
+                || node.pendingJournalBytes >= gathering.bytesMax
+        }
         node.wakeThresholdBytes.store(0, ordering: .sequentiallyConsistent)
-    }
-}
-
-/// What a new thread runs.
-private final class ThreadBody: Sendable {
-    let run: @Sendable () -> Void
-
-    init(_ run: @escaping @Sendable () -> Void) {
-        self.run = run
     }
 }

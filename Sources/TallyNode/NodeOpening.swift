@@ -41,8 +41,10 @@ public struct NodeOpening<D: Disk> {
     ) throws(JournalError) {
         let hasher = KeyHasher(seed: configuration.random())
         var partitions = Replay(hasher: hasher)
+        var journal = configuration.journal
+        journal.isZeroed = journal.isZeroed && configuration.durability != .none
         let opening = try JournalRecovery.open(
-            disk, configuration: configuration.journal,
+            disk, configuration: journal,
             identity: LogIdentity(high: configuration.random(), low: configuration.random()),
             partitionCount: configuration.partitionCount,
             nowMilliseconds: clock.wallMilliseconds(),
@@ -62,7 +64,7 @@ public struct NodeOpening<D: Disk> {
                 durableSequence: writer.sequence),
             wakeUp: WakeUp(), partition: { partitions.take($0) })
         committer = Committer(
-            node: node, clock: clock, durability: configuration.durability, writer: writer)
+            node: node, disk: disk, clock: clock, durability: configuration.durability, writer: writer)
         self.scan = scan
         _ = try committer.prepareSpace()
     }

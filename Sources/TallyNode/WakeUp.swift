@@ -40,25 +40,25 @@ final class WakeUp: @unchecked Sendable {
         pthread_mutex_unlock(mutex)
     }
 
-    /// Sleeps until `signal`, or until so many milliseconds have passed.
+    /// Sleeps until `signal`, or until so many nanoseconds have passed.
     ///
     /// - Parameter hasWork: Asked once after announcing the sleep, so that no signal is missed.
-    func sleep(milliseconds: Int?, unless hasWork: () -> Bool) {
+    func sleep(nanoseconds: Int?, unless hasWork: () -> Bool) {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         isAsleep.store(true, ordering: .sequentiallyConsistent)
         defer { isAsleep.store(false, ordering: .sequentiallyConsistent) }
         if hasWork() { return }
         var deadline = timespec()
-        if let milliseconds {
+        if let nanoseconds {
             clock_gettime(CLOCK_MONOTONIC, &deadline)
-            let nanoseconds = deadline.tv_nsec + milliseconds % 1000 * 1_000_000
-            deadline.tv_sec += milliseconds / 1000 + nanoseconds / 1_000_000_000
-            deadline.tv_nsec = nanoseconds % 1_000_000_000
+            let fraction = deadline.tv_nsec + nanoseconds % 1_000_000_000
+            deadline.tv_sec += nanoseconds / 1_000_000_000 + fraction / 1_000_000_000
+            deadline.tv_nsec = fraction % 1_000_000_000
         }
         while isAsleep.load(ordering: .relaxed) {
             let result =
-                milliseconds == nil
+                nanoseconds == nil
                 ? pthread_cond_wait(condition, mutex)
                 : pthread_cond_timedwait(condition, mutex, &deadline)
             if result == ETIMEDOUT { return }

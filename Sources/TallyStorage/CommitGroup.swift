@@ -13,7 +13,7 @@ public struct CommitGroup: ~Copyable {
     /// An empty group.
     public init() {
         capacity = 4096
-        bytes = .allocate(byteCount: capacity, alignment: 16)
+        bytes = .allocate(byteCount: capacity, alignment: JournalFormat.memoryAlignment)
     }
 
     deinit { bytes.deallocate() }
@@ -58,7 +58,7 @@ public struct CommitGroup: ~Copyable {
 
     private mutating func grow(toFit needed: Int) {
         capacity = max(needed, capacity * 2)
-        let grown = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 16)
+        let grown = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: JournalFormat.memoryAlignment)
         grown.copyMemory(from: bytes, byteCount: end)
         bytes.deallocate()
         bytes = grown

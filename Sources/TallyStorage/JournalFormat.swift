@@ -14,6 +14,8 @@ enum JournalFormat {
     /// Groups start at multiples of this, so that no sector that holds a durable group is ever
     /// written again.
     static let sectorBytes = 512
+    /// Alignment of memory that is written, so that the disk can take it as it is.
+    static let memoryAlignment = 4096
 
     static func fileName(_ number: UInt64) -> String {
         let digits = String(number)

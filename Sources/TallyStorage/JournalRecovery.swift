@@ -78,7 +78,7 @@ public enum JournalRecovery {
     ) throws(JournalError) {
         try journalDisk { () throws(DiskError) in
             let bytes = UnsafeMutableRawBufferPointer.allocate(
-                byteCount: source.endOffset, alignment: 16)
+                byteCount: source.endOffset, alignment: JournalFormat.memoryAlignment)
             defer { bytes.deallocate() }
             let sourceFile = try disk.open(source.name)
             let count = try sourceFile.read(at: 0, into: bytes)
@@ -95,8 +95,10 @@ public enum JournalRecovery {
             if try disk.list().contains(JournalFormat.temporaryName) {
                 try disk.remove(JournalFormat.temporaryName)
             }
-            let file = try JournalWriter.createFile(
-                disk, name: JournalFormat.temporaryName, bytes: offset, header: header)
+            let file = try JournalFileRequest(
+                name: JournalFormat.temporaryName, header: header, fileBytes: offset,
+                isZeroed: false
+            ).create(on: disk)
             try file.write(
                 UnsafeRawBufferPointer(rebasing: bytes[JournalFormat.sectorBytes..<offset]),
                 at: JournalFormat.sectorBytes)

@@ -6,6 +6,9 @@ public struct JournalConfiguration: Sendable {
     public var fileBytes = Limits.journalFileBytes
     /// Most payload bytes of one group.
     public var groupBytesMax = Limits.groupBytesMax
+    /// Whether a new file is filled with zeros: costs writing it twice, and spares every sync the
+    /// file system's own journal.
+    public var isZeroed = false
 
     /// The sizes that `Limits` names.
     public init() {}
@@ -83,49 +86,30 @@ public struct JournalWriter<D: Disk>: ~Copyable {
             + 4 * JournalConfiguration.groupOverheadMax(partitionCount: partitionCount)
     }
 
-    /// Whether it is time to call `prepareFile`.
+    /// Whether it is time to create the next file.
     public var wantsFile: Bool {
         prepared == nil
             && (current == nil || configuration.fileBytes - offset < configuration.fileBytes / 2)
     }
 
-    /// Creates the next file and reserves its space.
-    ///
-    /// - Returns: bytes that can now be written in addition.
-    /// - Throws: `disk`; with `noSpace` nothing is lost and it can be tried again.
-    public mutating func prepareFile(nowMilliseconds: UInt64) throws(JournalError) -> Int {
-        precondition(prepared == nil, "a file is prepared already")
-        let name = JournalFormat.fileName(nextNumber)
-        prepared = try journalDisk { () throws(DiskError) in
-            do throws(DiskError) {
-                return try Self.createFile(
-                    disk, name: name, bytes: configuration.fileBytes,
-                    header: JournalFileHeader(
-                        identity: identity, number: nextNumber, epoch: epoch,
-                        partitionCount: UInt32(partitionCount), replaces: 0,
-                        createdMilliseconds: nowMilliseconds))
-            } catch {
-                if error.kind == .noSpace { try? disk.remove(name) }
-                throw error
-            }
-        }
-        return configuration.fileBytes - JournalFormat.sectorBytes
+    /// The file to create next.
+    public func fileRequest(nowMilliseconds: UInt64) -> JournalFileRequest {
+        JournalFileRequest(
+            name: JournalFormat.fileName(nextNumber),
+            header: JournalFileHeader(
+                identity: identity, number: nextNumber, epoch: epoch,
+                partitionCount: UInt32(partitionCount), replaces: 0,
+                createdMilliseconds: nowMilliseconds),
+            fileBytes: configuration.fileBytes, isZeroed: configuration.isZeroed)
     }
 
-    static func createFile(
-        _ disk: D, name: String, bytes: Int, header: JournalFileHeader
-    ) throws(DiskError) -> D.File {
-        let file = try disk.create(name)
-        try file.allocate(bytes)
-        let sector = UnsafeMutableRawBufferPointer.allocate(
-            byteCount: JournalFormat.sectorBytes, alignment: 16)
-        defer { sector.deallocate() }
-        sector.initializeMemory(as: UInt8.self, repeating: 0)
-        header.write(to: sector.baseAddress!)
-        try file.write(UnsafeRawBufferPointer(sector), at: 0)
-        try file.sync()
-        try disk.syncDirectory()
-        return file
+    /// Takes over the file that the latest `fileRequest` created.
+    ///
+    /// - Returns: bytes that can now be written in addition.
+    public mutating func adopt(_ file: D.File) -> Int {
+        precondition(prepared == nil, "a file is prepared already")
+        prepared = file
+        return configuration.fileBytes - JournalFormat.sectorBytes
     }
 
     /// Writes `group` as the next one, without syncing it.
@@ -209,7 +193,8 @@ public struct JournalWriter<D: Disk>: ~Copyable {
         if !hasFailed, sequence > 0 {
             try sync()
             if prepared == nil, current == nil {
-                _ = try prepareFile(nowMilliseconds: nowMilliseconds)
+                let request = fileRequest(nowMilliseconds: nowMilliseconds)
+                _ = adopt(try journalDisk { () throws(DiskError) in try request.create(on: disk) })
             }
             var group = CommitGroup()
             _ = try append(&group, nowMilliseconds: nowMilliseconds, isSeal: true)

@@ -164,6 +164,7 @@ private struct Server {
     private var nodeConfiguration: NodeConfiguration {
         var configuration = NodeConfiguration()
         configuration.durability = settings.durability
+        configuration.journal.isZeroed = true
         configuration.partitionCount = settings.partitions
         configuration.threads = settings.threads
         configuration.memoryBytesMax =

@@ -57,5 +57,26 @@ let package = Package(
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
                 .product(name: "Yams", package: "Yams"),
             ], swiftSettings: strict),
+
+        .target(
+            name: "TallyTestSupport", dependencies: ["TallyCore", "TallyStorage"],
+            path: "Tests/TallyTestSupport", swiftSettings: strict),
+        test("TallyCoreTests", ["TallyCore"]),
+        test("TallyEngineTests", ["TallyCore", "TallyEngine"]),
+        test("TallyStorageTests", ["TallyCore", "TallyStorage"]),
+        test("TallyRESPTests", ["TallyCore", "TallyRESP"]),
+        test("TallyNodeTests", ["TallyCore", "TallyEngine", "TallyStorage", "TallyNode"]),
+        test(
+            "TallyServerTests",
+            ["TallyCore", "TallyRESP", "TallyStorage", "TallyNode", "TallyServer"]),
+        test("SimulationTests", ["TallyCore", "TallyStorage", "TallyNode"]),
     ]
 )
+
+/// Tests of the modules in `modules`, with the simulated parts at hand.
+func test(_ name: String, _ modules: [String]) -> Target {
+    .testTarget(
+        name: name,
+        dependencies: (modules + ["TallyTestSupport"]).map { .target(name: $0) },
+        swiftSettings: strict)
+}

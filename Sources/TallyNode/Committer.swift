@@ -77,6 +77,7 @@ public final class Committer<D: Disk>: @unchecked Sendable {
     /// Takes note that the latest request failed.
     func refuse(_ error: DiskError) throws(JournalError) -> Space {
         guard error.kind == .noSpace else { throw .disk(error) }
+        node.budget.noteFullDisk()
         defer { isOutOfSpace = true }
         return isOutOfSpace ? .stillExhausted : .exhausted(error)
     }

@@ -4,8 +4,9 @@ public import TallyStorage
 
 /// What happens to the journal while a node serves.
 public enum JournalEvent: Sendable {
-    /// A group was written, and synced unless the user chose `none`: replies may be waiting for it.
-    case committed
+    /// A group was written, and synced unless the user chose `none`, or a file is ready: replies
+    /// or commands may be waiting for it.
+    case moved
     /// The disk is full: writes are refused from here on, reads go on.
     case spaceExhausted(DiskError)
     /// The disk has space again.
@@ -57,7 +58,7 @@ public final class CommitterThread<D: Disk>: Sendable {
             while !isStopping.load(ordering: .sequentiallyConsistent) {
                 try keepSpace()
                 if let commit = try committer.commit() {
-                    onEvent(.committed)
+                    onEvent(.moved)
                     gather(committer.gathering(after: commit))
                 } else {
                     waitForWork()
@@ -65,7 +66,7 @@ public final class CommitterThread<D: Disk>: Sendable {
             }
             try settleRequest()
             try committer.close()
-            onEvent(.committed)
+            onEvent(.moved)
         } catch {
             onEvent(.failed(error))
         }
@@ -87,9 +88,12 @@ public final class CommitterThread<D: Disk>: Sendable {
             case .failure(let error): try committer.refuse(error)
             }
         switch space {
-        case .enough, .stillExhausted: break
+        case .enough: onEvent(.moved)
+        case .stillExhausted: break
         case .exhausted(let error): onEvent(.spaceExhausted(error))
-        case .regained: onEvent(.spaceRegained)
+        case .regained:
+            onEvent(.spaceRegained)
+            onEvent(.moved)
         }
     }
 

@@ -7,7 +7,8 @@ internal import Synchronization
 final class JournalBudget: Sendable {
     enum Grant {
         case granted
-        /// Too much waits to be written; try again after the next group.
+        /// Too much waits to be written, or the next file is still being made; try again when the
+        /// journal has moved.
         case busy
         /// The disk has no space.
         case full
@@ -17,6 +18,8 @@ final class JournalBudget: Sendable {
     private let unreserved = Atomic<Int>(0)
     /// Bytes reserved by operations that are not in a written group.
     private let pending = Atomic<Int>(0)
+    /// Whether the latest attempt to make a file found the disk full.
+    private let isDiskFull = Atomic<Bool>(false)
     private let floorBytes: Int
     private let pendingMax: Int
 
@@ -31,8 +34,17 @@ final class JournalBudget: Sendable {
     /// Bytes that wait for the next group, an upper bound.
     var pendingBytes: Int { pending.load(ordering: .relaxed) }
 
-    /// Whether a reservation of any size would fail for lack of disk space.
-    var isFull: Bool { unreserved.load(ordering: .relaxed) <= floorBytes }
+    /// Whether reservations fail for lack of disk space.
+    var isFull: Bool {
+        unreserved.load(ordering: .relaxed) <= floorBytes && isDiskFull.load(ordering: .relaxed)
+    }
+
+    /// Whether reservations are likely to be refused for a while.
+    var isBusy: Bool {
+        pending.load(ordering: .relaxed) >= pendingMax / 2
+            || unreserved.load(ordering: .relaxed) <= floorBytes
+                && !isDiskFull.load(ordering: .relaxed)
+    }
 
     func reserve(_ bytes: Int) -> Grant {
         if pending.wrappingAdd(bytes, ordering: .relaxed).newValue > pendingMax {
@@ -41,7 +53,7 @@ final class JournalBudget: Sendable {
         }
         if unreserved.wrappingSubtract(bytes, ordering: .relaxed).newValue < floorBytes {
             refund(bytes)
-            return .full
+            return isDiskFull.load(ordering: .relaxed) ? .full : .busy
         }
         return .granted
     }
@@ -55,6 +67,12 @@ final class JournalBudget: Sendable {
     /// A file of `bytes` is ready.
     func add(_ bytes: Int) {
         unreserved.wrappingAdd(bytes, ordering: .relaxed)
+        isDiskFull.store(false, ordering: .relaxed)
+    }
+
+    /// No file can be made.
+    func noteFullDisk() {
+        isDiskFull.store(true, ordering: .relaxed)
     }
 
     /// Operations that had reserved `reserved` bytes have left for the disk.

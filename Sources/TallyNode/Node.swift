@@ -75,8 +75,8 @@ public final class Node: @unchecked Sendable {
     public enum Execution: Equatable, Sendable {
         /// All operations have their outcomes, which reflect everything up to this commit group.
         case done(sequence: UInt64)
-        /// Nothing was executed, because too much waits for the disk. Try again after the next
-        /// group; `AcknowledgementGate.durableSequence` will have moved or the wait be over.
+        /// Nothing was executed, because too much waits for the disk. Try again when the journal
+        /// has moved.
         case busy
     }
 
@@ -281,6 +281,9 @@ public final class Node: @unchecked Sendable {
 
     /// Whether the journal has no space, so that writes are refused.
     public var isJournalFull: Bool { budget.isFull }
+
+    /// Whether `execute` is likely to answer `busy` for a while.
+    public var isBusy: Bool { budget.isBusy }
 
     /// Journal bytes that wait to be written, an upper bound.
     public var pendingJournalBytes: Int { budget.pendingBytes }

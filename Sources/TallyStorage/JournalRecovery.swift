@@ -55,6 +55,7 @@ public enum JournalRecovery {
         if names.contains(JournalFormat.temporaryName) {
             obsolete.append(JournalFormat.temporaryName)
         }
+        try setAside(disk, scan.unreadable)
         try remove(disk, obsolete)
         let writer = JournalWriter(
             disk: disk, configuration: configuration, identity: log.identity, epoch: log.epoch,
@@ -105,6 +106,16 @@ public enum JournalRecovery {
             try file.sync()
             try disk.rename(
                 JournalFormat.temporaryName, to: JournalFormat.fileName(header.number))
+            try disk.syncDirectory()
+        }
+    }
+
+    private static func setAside<D: Disk>(
+        _ disk: D, _ names: [String]
+    ) throws(JournalError) {
+        guard !names.isEmpty else { return }
+        try journalDisk { () throws(DiskError) in
+            for name in names { try disk.rename(name, to: name + ".unreadable") }
             try disk.syncDirectory()
         }
     }

@@ -58,8 +58,8 @@ public struct JournalScanner<D: Disk> {
         for number in numbers {
             let name = JournalFormat.fileName(number)
             let file = try journalDisk { () throws(DiskError) in try disk.open(name) }
-            if let header = try header(of: file, name: name) {
-                guard header.number == number else { throw .foreign(file: name) }
+            // Under another number it is what an older file left in this place.
+            if let header = try header(of: file, name: name), header.number == number {
                 files.append(OpenFile(name: name, file: file, header: header))
             } else {
                 unreadable.append((name, number))
@@ -85,13 +85,14 @@ public struct JournalScanner<D: Disk> {
         }
         result.highestNumber = numbers.last ?? 0
         result.epoch = files.map(\.header.epoch).max() ?? 0
+        result.superseded += unreadable.filter { isReplaced($0.number) }.map(\.name)
         try judgeUnreadable(unreadable.filter { !isReplaced($0.number) }, lastNumber: numbers.last)
-        result.superseded += unreadable.map(\.name)
         return files
     }
 
     /// A file without a readable header is harmless only as the newest, before its first group.
-    private func judgeUnreadable(
+    /// Empty, it can go; otherwise it is kept under another name, for somebody to look at.
+    private mutating func judgeUnreadable(
         _ files: [(name: String, number: UInt64)], lastNumber: UInt64?
     ) throws(JournalError) {
         for (name, number) in files {
@@ -99,13 +100,14 @@ public struct JournalScanner<D: Disk> {
             let bytes = try load(file)
             defer { bytes.deallocate() }
             let rest = UnsafeRawBufferPointer(rebasing: bytes[min(512, bytes.count)...])
+            let isEmpty = rest.allSatisfy { $0 == 0 }
             let holdsGroups =
-                result.identity.map { laterGroups(rest, from: 0, $0, number).isEmpty == false }
-                ?? !rest.allSatisfy { $0 == 0 }
+                result.identity.map { !laterGroups(rest, from: 0, $0, number).isEmpty } ?? !isEmpty
             if number != lastNumber || holdsGroups {
                 throw .damaged(
                     file: name, offset: 0, sequence: expected, reason: "unreadable file header")
             }
+            if isEmpty { result.superseded.append(name) } else { result.unreadable.append(name) }
         }
     }
 
@@ -304,6 +306,8 @@ public struct JournalScan: Sendable {
     public fileprivate(set) var files: [File] = []
     /// Files that a crash left behind and that no longer count.
     public fileprivate(set) var superseded: [String] = []
+    /// Files of unknown content, of which nothing counts.
+    public fileprivate(set) var unreadable: [String] = []
     /// Which history this is; nil for a new directory.
     public fileprivate(set) var identity: LogIdentity?
     /// How many partitions it has; 0 for a new directory.

@@ -89,7 +89,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
     /// Whether it is time to create the next file.
     public var wantsFile: Bool {
         prepared == nil
-            && (current == nil || configuration.fileBytes - offset < configuration.fileBytes / 2)
+            && (current == nil || offset > configuration.fileBytes / 4)
     }
 
     /// The file to create next.

@@ -134,6 +134,11 @@ private struct Server {
         if scan.isTorn {
             logger.notice("the journal's tail was torn by a crash and has been cut off")
         }
+        if !scan.unreadable.isEmpty {
+            logger.warning(
+                "a journal file of unknown content has been set aside",
+                metadata: ["files": "\(scan.unreadable.joined(separator: " "))"])
+        }
         if scan.lostGroups > 0 {
             logger.warning(
                 "groups that were never synced are lost",
@@ -146,7 +151,7 @@ private struct Server {
 
     private func handle(_ event: JournalEvent, _ server: RESPServer, _ logger: Logger) {
         switch event {
-        case .committed: server.journalMoved()
+        case .moved: server.journalMoved()
         case .spaceExhausted(let error):
             logger.error(
                 "no space for the journal: writes are refused until there is",

@@ -143,7 +143,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         isWaiting = true
         loop.wait(self) {
             isJournalBusy
-                ? server.node.pendingJournalBytes < Limits.groupBytesMax / 2
+                ? !server.node.isBusy
                 : server.node.gate.admits(held.firstSequence)
         }
     }

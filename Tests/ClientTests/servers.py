@@ -1,0 +1,187 @@
+"""Starts and ends the servers under test, each by its own process id."""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import redis
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+START_SECONDS_MAX = 30
+STOP_SECONDS_MAX = 60
+
+
+def tally_binary():
+    """The program under test: TALLY_BINARY, or the release build of this repository."""
+    default = REPOSITORY / ".build" / "release" / "tally"
+    binary = Path(os.environ.get("TALLY_BINARY") or default)
+    if not binary.is_file():
+        raise RuntimeError(f"no program at {binary}: build it or set TALLY_BINARY")
+    return str(binary)
+
+
+def tool(name):
+    """The path of a program that the tests need."""
+    path = shutil.which(name)
+    if path is None:
+        raise RuntimeError(f"{name} is not installed, and these tests need it")
+    return path
+
+
+def free_port():
+    """A loopback port that nothing uses, outside of what the system hands to connections."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+def tally_environment(settings=None):
+    """This process's environment with `settings` as its only TALLY_ variables.
+
+    Tally refuses variables of that prefix that it does not know, and the tests have some.
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("TALLY_")
+    }
+    environment.update(settings or {})
+    return environment
+
+
+def run_tally(*arguments, environment=None, timeout=60):
+    """Runs the program to its end and returns what `subprocess.run` does."""
+    return subprocess.run(
+        [tally_binary(), *map(str, arguments)], env=tally_environment(environment),
+        capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def wait_until(condition, what, seconds=30, log=lambda: ""):
+    """Waits until `condition()` is true and returns its value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds} s in vain for {what}\n{log()}")
+        time.sleep(0.005)
+    return value
+
+
+class Server:
+    """One server process."""
+
+    def __init__(self, command, port, directory, environment=None, log_name="server.log"):
+        self.command = [str(part) for part in command]
+        self.port = port
+        self.directory = Path(directory)
+        self.environment = environment
+        self.log_path = self.directory.parent / f"{self.directory.name}-{log_name}"
+        self.process = None
+
+    def start(self):
+        """Starts the process without waiting for anything."""
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                env=self.environment, start_new_session=True)
+        return self
+
+    def wait_until_ready(self):
+        """Waits until the server answers PING."""
+        wait_until(self._is_ready, "the server to answer", START_SECONDS_MAX, self.log)
+        return self
+
+    def _is_ready(self):
+        if self.process.poll() is not None:
+            raise AssertionError(
+                f"the server ended with {self.process.returncode} at its start\n{self.log()}")
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64) == b"+PONG\r\n"
+        except OSError:
+            return False
+
+    @property
+    def process_id(self):
+        return self.process.pid
+
+    @property
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def log(self):
+        """What the server has written so far."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def send_signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        """Ends the process as a crash would."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(STOP_SECONDS_MAX)
+
+    def wait(self, seconds=STOP_SECONDS_MAX):
+        """Waits for the process to end and returns its exit code."""
+        return self.process.wait(seconds)
+
+    def stop(self):
+        """Asks the process to end and returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the server did not stop\n{self.log()}") from None
+
+    def restart(self):
+        """Stops the process cleanly and starts it again on the same directory."""
+        assert self.stop() == 0, self.log()
+        return self.start().wait_until_ready()
+
+    def client(self, **options):
+        """A redis-py client without retries."""
+        options.setdefault("socket_timeout", 30)
+        return redis.Redis(
+            host="127.0.0.1", port=self.port, retry=None, **options)
+
+    def resident_bytes(self):
+        """Memory that the process has in RAM."""
+        for line in Path(f"/proc/{self.process_id}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("the process has no resident memory")
+
+
+class TallyServer(Server):
+    """`tally serve` on a data directory of its own."""
+
+    def __init__(self, directory, *flags, environment=None):
+        port = free_port()
+        command = [
+            tally_binary(), "serve", "--data", directory, "--port", port, *flags]
+        super().__init__(command, port, directory, tally_environment(environment))
+
+    def journal_files(self):
+        """The paths of the journal's files, oldest first."""
+        return sorted(self.directory.glob("journal-*"))
+
+
+class RedisServer(Server):
+    """The real Redis, without persistence."""
+
+    def __init__(self, directory):
+        port = free_port()
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        command = [
+            tool("redis-server"), "--port", port, "--bind", "127.0.0.1", "--save", "",
+            "--appendonly", "no", "--dir", directory, "--enable-debug-command", "no"]
+        super().__init__(command, port, directory)

@@ -1,0 +1,315 @@
+import TallyCore
+import TallyNode
+import TallyStorage
+import TallyTestSupport
+
+/// A node on a simulated disk, its clients, and the model that says what they may see.
+///
+/// One seed decides everything. The model is a plain dictionary; a copy of it is kept for every
+/// commit group, because after a crash the node must be exactly in the state of one of them: not
+/// before the last group that a reply reflected.
+struct World {
+    /// A mistake that the checks must find.
+    enum PlantedBug: Equatable {
+        case skippedSync
+        case hiddenSyncFailure
+        case groupAppliedTwice
+        case staleBytesAccepted
+    }
+
+    let seed: UInt64
+    private var random: SeededGenerator
+    private let disk: SimulatedDisk
+    private let clock = SimulatedClock()
+    private let durability: Durability
+    private let plantedBug: PlantedBug?
+    private var served: (node: Node, committer: Committer<SimulatedDisk>)?
+
+    private var model: [String: Int64] = [:]
+    private var states: [UInt64: [String: Int64]] = [0: [:]]
+    private var openSequence: UInt64 = 1
+    /// The latest group that a reply has reflected.
+    private var acknowledged: UInt64 = 0
+    /// Replies that wait, by the group that they reflect.
+    private var waiting: [UInt64] = []
+
+    /// What went wrong, in words; empty if nothing did.
+    private(set) var violations: [String] = []
+    /// What happened, for comparing two runs of one seed.
+    private(set) var trace: [String] = []
+    private(set) var crashes = 0
+
+    init(seed: UInt64, plantedBug: PlantedBug? = nil) {
+        self.seed = seed
+        self.plantedBug = plantedBug
+        random = SeededGenerator(seed: seed)
+        disk = SimulatedDisk(seed: seed ^ 0x5eed)
+        durability = [.always, .always, .interval(milliseconds: 20), .none][Int(seed % 4)]
+    }
+
+    mutating func run(steps: Int) {
+        setFaults()
+        open()
+        for _ in 0..<steps where violations.isEmpty { step() }
+        // The end: all faults gone, the data comes back once more.
+        disk.setFaults { $0 = SimulatedDisk.Faults() }
+        disk.setCapacity(bytes: .max)
+        stop(isClean: random.once(in: 2))
+        if violations.isEmpty { open() }
+    }
+
+    private mutating func setFaults() {
+        let (writeFails, syncFails) = ([0, 0, 400][Int(seed / 4 % 3)], [0, 60][Int(seed / 12 % 2)])
+        let bug = plantedBug
+        disk.setFaults { faults in
+            faults.writeFails = writeFails
+            faults.syncFails = syncFails
+            faults.readFails = 0
+            faults.showsStaleBytes = true
+            if bug == .skippedSync { faults.syncIsSkipped = 3 }
+            if bug == .hiddenSyncFailure { faults.failedSyncIsHidden = 10 }
+        }
+    }
+
+    // MARK: Steps
+
+    private mutating func step() {
+        clock.advance(nanoseconds: UInt64.random(in: 0..<5_000_000, using: &random))
+        guard served != nil else { return open() }
+        switch Int.random(in: 0..<100, using: &random) {
+        case 0..<60: execute()
+        case 60..<85: commit()
+        case 85..<93: acknowledge()
+        case 93..<95: prepareSpace()
+        case 95: disk.setCapacity(bytes: [200 << 10, .max].randomElement(using: &random) ?? .max)
+        case 96: stop(isClean: true)
+        case 97: crash(losesPower: false)
+        default: if random.once(in: 2) { crash(losesPower: true) } else { readAll() }
+        }
+    }
+
+    private mutating func execute() {
+        guard let node = served?.node else { return }
+        var batch = node.makeBatch()
+        let count = Int.random(in: 1...20, using: &random)
+        let isUnit = random.once(in: 5)
+        let steps = (0..<count).map { _ in WorldStep(isUnit: isUnit, &random) }
+        let keys = steps.map(\.keyBytes)
+        defer { for key in keys { key.deallocate() } }
+        if random.once(in: 100) {
+            batch.appendClear()
+            guard case .done(let sequence) = node.execute(&batch) else { return }
+            if batch.outcomes[0].status != .journalFull { model = [:] }
+            finish(sequence)
+            return
+        }
+        for (step, key) in zip(steps, keys) {
+            batch.append(step.kind, key: key, operand: step.operand)
+        }
+        if isUnit { batch.makeUnit(from: 0) }
+        guard case .done(let sequence) = node.execute(&batch) else { return }
+        for (index, step) in steps.enumerated() {
+            check(batch.outcomes[index], of: step)
+        }
+        finish(sequence)
+    }
+
+    private mutating func finish(_ sequence: UInt64) {
+        states[openSequence] = model
+        waiting.append(sequence)
+        if random.once(in: 2) { acknowledge() }
+    }
+
+    private mutating func check(_ outcome: Outcome, of step: WorldStep) {
+        if outcome.status == .journalFull { return }
+        let expected = step.apply(to: &model)
+        if outcome != expected {
+            violations.append("\(step): \(outcome) instead of \(expected)")
+        }
+    }
+
+    /// Sends the replies that may leave.
+    private mutating func acknowledge() {
+        guard let node = served?.node else { return }
+        while let first = waiting.first, node.gate.admits(first) {
+            acknowledged = max(acknowledged, first)
+            waiting.removeFirst()
+        }
+    }
+
+    private mutating func commit() {
+        guard let committer = served?.committer else { return }
+        do throws(JournalError) {
+            if try committer.commit() != nil {
+                openSequence += 1
+                states[openSequence] = model
+                trace.append("committed \(openSequence - 1)")
+            }
+        } catch {
+            // The process ends; whether the machine does too is another matter.
+            trace.append("failed: \(error)")
+            crash(losesPower: random.once(in: 2))
+        }
+    }
+
+    private mutating func prepareSpace() {
+        guard let committer = served?.committer else { return }
+        do throws(JournalError) {
+            _ = try committer.prepareSpace()
+        } catch {
+            crash(losesPower: random.once(in: 2))
+        }
+    }
+
+    private mutating func readAll() {
+        guard let node = served?.node else { return }
+        if Self.counters(node) != model { violations.append("counters differ from the model") }
+        node.checkInvariants()
+    }
+
+    // MARK: Stopping and starting
+
+    private mutating func crash(losesPower: Bool) {
+        acknowledge()
+        served = nil
+        waiting = []
+        crashes += 1
+        if losesPower { disk.losePower() }
+        plant()
+        trace.append("crash, power \(losesPower ? "lost" : "kept")")
+    }
+
+    private mutating func stop(isClean: Bool) {
+        guard isClean, let committer = served?.committer else {
+            return crash(losesPower: random.once(in: 2))
+        }
+        do throws(JournalError) {
+            try committer.close()
+            acknowledge()
+            trace.append("stopped")
+            served = nil
+            waiting = []
+        } catch {
+            crash(losesPower: random.once(in: 2))
+        }
+    }
+
+    private mutating func open() {
+        var configuration = NodeConfiguration()
+        configuration.durability = durability
+        configuration.partitionCount = 4
+        configuration.threads = seed % 2 == 0 ? 1 : 2
+        configuration.journal.fileBytes = 64 << 10
+        configuration.journal.groupBytesMax = 16 << 10
+        let hashSeed = random.next()
+        configuration.random = { hashSeed }
+        do throws(JournalError) {
+            let opening = try NodeOpening(
+                disk: disk, clock: clock, configuration: configuration)
+            served = (opening.node, opening.committer)
+            recovered(opening)
+        } catch {
+            guard case .disk = error else {
+                violations.append("cannot recover: \(error)")
+                return
+            }
+            // A full or failing disk; the operator tries again.
+            trace.append("cannot open: \(error)")
+            disk.setCapacity(bytes: .max)
+            if random.once(in: 2) { disk.losePower() }
+        }
+    }
+
+    private mutating func recovered(_ opening: NodeOpening<SimulatedDisk>) {
+        let last = opening.scan.lastSequence
+        trace.append("recovered \(last)")
+        let counters = Self.counters(opening.node)
+        opening.node.checkInvariants()
+        // The seal of a clean stop is a group without operations.
+        let state = states[last] ?? states[last - 1]
+        if counters != state {
+            violations.append("group \(last) came back as \(counters), not \(state ?? [:])")
+        }
+        if case .always = durability, last < acknowledged {
+            violations.append("group \(acknowledged) was acknowledged, \(last) came back")
+        }
+        model = counters
+        states = states.filter { $0.key <= last }
+        states[last] = model
+        openSequence = last + 1
+        states[openSequence] = model
+        acknowledged = min(acknowledged, last)
+    }
+
+    private static func counters(_ node: Node) -> [String: Int64] {
+        var counters: [String: Int64] = [:]
+        node.forEach { counters[String(decoding: $0, as: UTF8.self)] = $1 }
+        return counters
+    }
+
+    // MARK: Planted bugs
+
+    /// Does to the files what a mistaken writer or reader would have done.
+    private mutating func plant() {
+        switch plantedBug {
+        case .groupAppliedTwice:
+            if random.once(in: 2) { JournalForger(disk).repeatLastGroup() }
+        case .staleBytesAccepted:
+            JournalForger(disk).blessStaleGroups()
+        case .skippedSync, .hiddenSyncFailure, nil: break
+        }
+    }
+}
+
+/// One operation of the world, and what it does to the model.
+struct WorldStep: CustomStringConvertible {
+    let kind: Operation.Kind
+    let key: String
+    let operand: Int64
+
+    init(isUnit: Bool, _ random: inout SeededGenerator) {
+        let kinds: [Operation.Kind] =
+            isUnit
+            ? [.set]
+            : [.add, .add, .add, .add, .get, .set, .setIfAbsent, .setIfPresent, .delete]
+        kind = kinds.randomElement(using: &random) ?? .get
+        key = "key:\(Int.random(in: 0..<40, using: &random))"
+        operand = [1, 1, 1, -1, 5, 1000, .max, .min].randomElement(using: &random) ?? 1
+    }
+
+    var description: String { "\(kind) \(key) \(operand)" }
+
+    /// A copy of the key that stays where it is until it is deallocated.
+    var keyBytes: UnsafeRawBufferPointer {
+        let bytes = UnsafeMutableRawBufferPointer.allocate(
+            byteCount: key.utf8.count, alignment: 1)
+        bytes.copyBytes(from: key.utf8)
+        return UnsafeRawBufferPointer(bytes)
+    }
+
+    func apply(to model: inout [String: Int64]) -> Outcome {
+        let old = model[key]
+        let unchanged = Outcome(.unchanged, wasPresent: old != nil, value: old ?? 0)
+        let applied = Outcome(.applied, wasPresent: old != nil, value: old ?? 0)
+        switch kind {
+        case .get: return applied
+        case .add:
+            let (sum, overflow) = (old ?? 0).addingReportingOverflow(operand)
+            if overflow { return Outcome(.overflow, wasPresent: old != nil, value: old ?? 0) }
+            model[key] = sum
+            return Outcome(.applied, wasPresent: old != nil, value: sum, acceptedCount: 1)
+        case .set: model[key] = operand
+        case .setIfAbsent:
+            if old != nil { return unchanged }
+            model[key] = operand
+        case .setIfPresent:
+            if old == nil { return unchanged }
+            model[key] = operand
+        case .delete:
+            if old == nil { return unchanged }
+            model[key] = nil
+        case .clear: model = [:]
+        }
+        return applied
+    }
+}

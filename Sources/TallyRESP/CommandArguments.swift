@@ -1,6 +1,7 @@
 /// A command's arguments, its name first, where the parser found them.
 ///
-/// Valid until the parser looks for the next command or the bytes move.
+/// Valid until the parser looks for the next command; their bytes, if they `areInPlace`, as long as
+/// the bytes that were parsed.
 public struct CommandArguments {
     @usableFromInline
     struct Argument {
@@ -20,17 +21,26 @@ public struct CommandArguments {
     /// How many there are, the name included.
     public let count: Int
 
+    /// Whether they lie where the command arrived; those of an inline command lie elsewhere, and
+    /// the next inline command takes their place.
+    public let areInPlace: Bool
+
     /// No command.
     public init() {
         base = nil
         slots = nil
         count = 0
+        areInPlace = true
     }
 
-    init(_ base: UnsafeRawPointer?, _ slots: UnsafeMutablePointer<Argument>, count: Int) {
+    init(
+        _ base: UnsafeRawPointer?, _ slots: UnsafeMutablePointer<Argument>, count: Int,
+        areInPlace: Bool
+    ) {
         self.base = base
         self.slots = slots
         self.count = count
+        self.areInPlace = areInPlace
     }
 
     /// The argument at `index`, 0 being the command's name. Always has an address.

@@ -77,12 +77,15 @@ public struct RESPParser: ~Copyable {
         while argumentCount < missing {
             guard try nextBulk(bytes) else { return .needMoreBytes }
         }
-        return complete(bytes)
+        return complete(bytes, areInPlace: true)
     }
 
-    private mutating func complete(_ bytes: UnsafeRawBufferPointer) -> Found {
+    private mutating func complete(
+        _ bytes: UnsafeRawBufferPointer, areInPlace: Bool
+    ) -> Found {
         isComplete = true
-        arguments = CommandArguments(bytes.baseAddress, slots, count: argumentCount)
+        arguments = CommandArguments(
+            bytes.baseAddress, slots, count: argumentCount, areInPlace: areInPlace)
         return .command(byteCount: position)
     }
 
@@ -137,7 +140,7 @@ public struct RESPParser: ~Copyable {
             position &+= length &+ 2
         }
         isComplete = true
-        arguments = CommandArguments(start, slots, count: count)
+        arguments = CommandArguments(start, slots, count: count, areInPlace: true)
         return position
     }
 
@@ -249,7 +252,7 @@ public struct RESPParser: ~Copyable {
         unquotedCount = 0
         var line = UnsafeRawBufferPointer(rebasing: bytes[..<end])[...]
         while let argument = try nextWord(&line) { append(argument) }
-        return complete(UnsafeRawBufferPointer(unquoted))
+        return complete(UnsafeRawBufferPointer(unquoted), areInPlace: false)
     }
 
     /// Reads one word, quoted or not, as Redis does; nil at the end of the line.

@@ -82,7 +82,7 @@ struct CommandProcessor: ~Copyable {
                 commandCount &+= 1
             }
             offset &+= byteCount
-            if batch.count >= Self.batchCountMax {
+            if batch.count >= Self.batchCountMax || !arguments.areInPlace {
                 guard flush(session) else { return busy(batchStart, &session) }
             }
             if replies.byteCount - repliesStart >= Limits.outputBytesMax { break }

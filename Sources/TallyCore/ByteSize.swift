@@ -9,7 +9,8 @@ public struct ByteSize: Equatable, Sendable {
     /// powers of 1024, `b` and nothing are bytes.
     public init?(_ text: String) {
         let digits = text.prefix { ("0"..."9").contains($0) }
-        guard let number = Int(digits), let unit = Self.units[text.dropFirst(digits.count).lowercased()]
+        guard let number = Int(digits),
+            let unit = Self.units[text.dropFirst(digits.count).lowercased()]
         else { return nil }
         let (bytes, overflow) = number.multipliedReportingOverflow(by: unit)
         guard !overflow else { return nil }
@@ -30,6 +31,7 @@ public struct ByteSize: Equatable, Sendable {
             unit += 1
         }
         let fraction = hundredths % 100
-        return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction)\(["B", "K", "M", "G", "T"][unit])"
+        return
+            "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction)\(["B", "K", "M", "G", "T"][unit])"
     }
 }

@@ -42,7 +42,9 @@ public struct CRC32C: Sendable {
         var rest = bytes[...]
         while rest.count >= 8 {
             let word =
-                UInt64(littleEndian: bytes.loadUnaligned(fromByteOffset: rest.startIndex, as: UInt64.self))
+                UInt64(
+                    littleEndian: bytes.loadUnaligned(
+                        fromByteOffset: rest.startIndex, as: UInt64.self))
                 ^ UInt64(state)
             var folded: UInt32 = 0
             for byte in 0..<8 {

@@ -80,7 +80,8 @@ struct Memtable: ~Copyable {
     @inline(__always)
     borrowing func prefetchBucket(_ hash: UInt64) {
         let entry = directory[directoryIndex(hash)]
-        tally_prefetch(Bucket.address(entry.leaf, UInt32(truncatingIfNeeded: hash) & entry.bucketMask))
+        tally_prefetch(
+            Bucket.address(entry.leaf, UInt32(truncatingIfNeeded: hash) & entry.bucketMask))
     }
 
     /// Asks the memory system for the record that `hash` leads to, if its bucket has one.

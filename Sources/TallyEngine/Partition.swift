@@ -99,7 +99,8 @@ public struct Partition: ~Copyable {
             return set(operation)
         case .delete:
             let old = table.remove(
-                operation.pointee.key, Int(operation.pointee.keyByteCount), hash: operation.pointee.hash)
+                operation.pointee.key, Int(operation.pointee.keyByteCount),
+                hash: operation.pointee.hash)
             guard let old else { return Outcome(.unchanged, wasPresent: false, value: 0) }
             return Outcome(.applied, wasPresent: true, value: old)
         case .clear:
@@ -171,13 +172,16 @@ public struct Partition: ~Copyable {
 
     @inline(__always)
     private borrowing func find(_ operation: UnsafePointer<Operation>) -> UnsafeMutableRawPointer? {
-        table.find(operation.pointee.key, Int(operation.pointee.keyByteCount), hash: operation.pointee.hash)
+        table.find(
+            operation.pointee.key, Int(operation.pointee.keyByteCount), hash: operation.pointee.hash
+        )
     }
 
     @inline(__always)
     private mutating func insert(_ operation: UnsafePointer<Operation>, _ value: Int64) {
         table.insert(
-            operation.pointee.key, Int(operation.pointee.keyByteCount), hash: operation.pointee.hash, value: value)
+            operation.pointee.key, Int(operation.pointee.keyByteCount),
+            hash: operation.pointee.hash, value: value)
     }
 
     // MARK: Reading all

@@ -53,7 +53,9 @@ public final class Node: @unchecked Sendable {
         openSequence.initialize(to: sequence + 1)
         partitions = PartitionTable(count: partitionCount, partition)
         var bytes = 0
-        for index in 0..<partitionCount { bytes += partitions.partition(index).pointee.allocatedBytes }
+        for index in 0..<partitionCount {
+            bytes += partitions.partition(index).pointee.allocatedBytes
+        }
         memoryBytes.store(bytes, ordering: .relaxed)
         memoryLimit.store(memoryBytesMax ?? .max, ordering: .relaxed)
     }
@@ -256,14 +258,18 @@ public final class Node: @unchecked Sendable {
     /// meanwhile.
     public func forEach(_ body: (UnsafeRawBufferPointer, Int64) -> Void) {
         for index in 0..<partitionCount {
-            locks[lockIndex(index)].withLock { _ in partitions.partition(index).pointee.forEach(body) }
+            locks[lockIndex(index)].withLock { _ in
+                partitions.partition(index).pointee.forEach(body)
+            }
         }
     }
 
     /// Traps if any partition's internal promises are broken. For tests.
     public func checkInvariants() {
         for index in 0..<partitionCount {
-            locks[lockIndex(index)].withLock { _ in partitions.partition(index).pointee.checkInvariants() }
+            locks[lockIndex(index)].withLock { _ in
+                partitions.partition(index).pointee.checkInvariants()
+            }
         }
     }
 

@@ -50,7 +50,8 @@ public struct NodeOpening<D: Disk> {
             nowMilliseconds: clock.wallMilliseconds(),
             visit: { partitions.apply($0, $1) })
         let scan = opening.scan
-        let partitionCount = scan.identity == nil ? configuration.partitionCount : scan.partitionCount
+        let partitionCount =
+            scan.identity == nil ? configuration.partitionCount : scan.partitionCount
         let writer = opening.writer
         let budget = JournalBudget(
             floorBytes: writer.floorBytes, pendingMax: configuration.journal.groupBytesMax)
@@ -64,7 +65,8 @@ public struct NodeOpening<D: Disk> {
                 durableSequence: writer.sequence),
             wakeUp: WakeUp(), partition: { partitions.take($0) })
         committer = Committer(
-            node: node, disk: disk, clock: clock, durability: configuration.durability, writer: writer)
+            node: node, disk: disk, clock: clock, durability: configuration.durability,
+            writer: writer)
         self.scan = scan
         _ = try committer.prepareSpace()
     }

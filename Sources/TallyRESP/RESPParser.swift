@@ -61,7 +61,9 @@ public struct RESPParser: ~Copyable {
     /// - Complexity: O(bytes not seen before).
     public mutating func next(_ bytes: UnsafeRawBufferPointer) throws(ProtocolError) -> Found {
         if isComplete { reset() }
-        if missing == nil, let byteCount = nextShort(bytes) { return .command(byteCount: byteCount) }
+        if missing == nil, let byteCount = nextShort(bytes) {
+            return .command(byteCount: byteCount)
+        }
         return try nextLong(bytes)
     }
 
@@ -136,7 +138,8 @@ public struct RESPParser: ~Copyable {
                 Self.isLineEnd(start, position &+ length)
             else { return nil }
             slots[index] = Argument(
-                offset: Int32(truncatingIfNeeded: position), count: Int32(truncatingIfNeeded: length))
+                offset: Int32(truncatingIfNeeded: position),
+                count: Int32(truncatingIfNeeded: length))
             position &+= length &+ 2
         }
         isComplete = true

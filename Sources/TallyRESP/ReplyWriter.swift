@@ -169,7 +169,9 @@ public struct ReplyWriter: ~Copyable {
     private mutating func line(_ type: UInt8, _ text: UnsafeRawBufferPointer) {
         let target = reserve(text.count + 3)
         target.storeBytes(of: type, as: UInt8.self)
-        if let base = text.baseAddress { (target + 1).copyMemory(from: base, byteCount: text.count) }
+        if let base = text.baseAddress {
+            (target + 1).copyMemory(from: base, byteCount: text.count)
+        }
         _ = Self.lineEnd(target + 1 + text.count)
         byteCount += text.count + 3
     }

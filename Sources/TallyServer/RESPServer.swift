@@ -130,7 +130,8 @@ public final class RESPServer: Service, Sendable {
         }
         let left = context.clients.count
         if left > 0 {
-            logger.warning("closing connections that did not finish", metadata: ["count": "\(left)"])
+            logger.warning(
+                "closing connections that did not finish", metadata: ["count": "\(left)"])
             for client in context.clients.all { client.close() }
         }
     }

@@ -58,7 +58,8 @@ public struct CommitGroup: ~Copyable {
 
     private mutating func grow(toFit needed: Int) {
         capacity = max(needed, capacity * 2)
-        let grown = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: JournalFormat.memoryAlignment)
+        let grown = UnsafeMutableRawPointer.allocate(
+            byteCount: capacity, alignment: JournalFormat.memoryAlignment)
         grown.copyMemory(from: bytes, byteCount: end)
         bytes.deallocate()
         bytes = grown

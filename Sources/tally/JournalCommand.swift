@@ -61,7 +61,8 @@ struct JournalCommand: ParsableCommand {
         private func printable(_ key: UnsafeRawBufferPointer) -> String {
             key.allSatisfy { $0 > 32 && $0 < 127 }
                 ? String(decoding: key, as: UTF8.self)
-                : "0x" + key.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
+                : "0x"
+                    + key.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
         }
     }
 

@@ -1,5 +1,6 @@
 """Connections that increment counters and note what was sent and what was acknowledged."""
 
+import bisect
 import threading
 import time
 
@@ -19,7 +20,7 @@ class Incrementer:
         self.sent = start
         self.acknowledged = start
         # (monotonic time, acknowledged so far), noted after each reception.
-        self.history = []
+        self.history = [(0.0, start)]
         self.error = None
         self.stop_requested = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -58,7 +59,9 @@ class Incrementer:
 
     def acknowledged_at(self, moment):
         """How much had certainly been acknowledged at a moment of the monotonic clock."""
-        return max((count for when, count in self.history if when <= moment), default=0)
+        history = list(self.history)
+        index = bisect.bisect_right(history, moment, key=lambda noted: noted[0])
+        return history[index - 1][1] if index else 0
 
 
 def start_incrementers(port, depths, starts=None):

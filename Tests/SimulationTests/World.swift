@@ -59,7 +59,9 @@ struct World {
     }
 
     private mutating func setFaults() {
-        let (writeFails, syncFails) = ([0, 0, 400][Int(seed / 4 % 3)], [0, 60][Int(seed / 12 % 2)])
+        let (writeFails, syncFails) = (
+            [0, 0, 400][Int(seed / 4 % 3)], [0, 60][Int(seed / 12 % 2)]
+        )
         let bug = plantedBug
         disk.setFaults { faults in
             faults.writeFails = writeFails

@@ -56,7 +56,8 @@ struct ValueTests {
 
     @Test(
         arguments: [
-            ("always", .always), ("none", Durability.none), ("interval=1", .interval(milliseconds: 1)),
+            ("always", .always), ("none", Durability.none),
+            ("interval=1", .interval(milliseconds: 1)),
             ("interval=60000", .interval(milliseconds: 60_000)), ("interval=0", nil),
             ("interval=60001", nil), ("interval=", nil), ("interval=-1", nil), ("Always", nil),
             ("", nil), ("interval", nil),

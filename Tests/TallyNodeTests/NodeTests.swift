@@ -132,7 +132,9 @@ struct NodeTests {
         var refused: Outcome.Status?
         while refused == nil, written < 100_000 {
             guard let done = served.execute([(.add, "key:\(written)", 1)]) else { break }
-            if done.outcomes[0].status == .applied { written += 1 } else {
+            if done.outcomes[0].status == .applied {
+                written += 1
+            } else {
                 refused = done.outcomes[0].status
             }
             _ = try served.committer.commit()

@@ -56,30 +56,81 @@ final class Conversation {
 struct CommandProcessorTests {
     @Test(
         arguments: [
-            ("INCR a\nINCR a\nINCRBY a 40\nDECR a\nDECRBY a 2\nGET a\n", ":1\n:2\n:42\n:41\n:39\n$2\n39\n"),
+            (
+                "INCR a\nINCR a\nINCRBY a 40\nDECR a\nDECRBY a 2\nGET a\n",
+                ":1\n:2\n:42\n:41\n:39\n$2\n39\n"
+            ),
             ("incr A\nInCr A\nGET a\n", ":1\n:2\n$-1\n"),
-            ("SET a 5\nGET a\nGETSET a 6\nGETDEL a\nGET a\nGETDEL a\n", "+OK\n$1\n5\n$1\n5\n$1\n6\n$-1\n$-1\n"),
-            ("SET a 1 NX\nSET a 2 NX\nSET a 3 XX\nSET b 1 XX\nGET a\n", "+OK\n$-1\n+OK\n$-1\n$1\n3\n"),
-            ("SET a 1 GET\nSET a 2 GET\nSET a 3 NX GET\nSET a 4 xx get\nGET a\n", "$-1\n$1\n1\n$1\n2\n$1\n2\n$1\n4\n"),
-            ("SET a 1 NX XX\nSET a x\nSET a 1 FOO\n", "-ERR syntax error\n-ERR value is not an integer or out of range\n-ERR syntax error\n"),
+            (
+                "SET a 5\nGET a\nGETSET a 6\nGETDEL a\nGET a\nGETDEL a\n",
+                "+OK\n$1\n5\n$1\n5\n$1\n6\n$-1\n$-1\n"
+            ),
+            (
+                "SET a 1 NX\nSET a 2 NX\nSET a 3 XX\nSET b 1 XX\nGET a\n",
+                "+OK\n$-1\n+OK\n$-1\n$1\n3\n"
+            ),
+            (
+                "SET a 1 GET\nSET a 2 GET\nSET a 3 NX GET\nSET a 4 xx get\nGET a\n",
+                "$-1\n$1\n1\n$1\n2\n$1\n2\n$1\n4\n"
+            ),
+            (
+                "SET a 1 NX XX\nSET a x\nSET a 1 FOO\n",
+                "-ERR syntax error\n-ERR value is not an integer or out of range\n-ERR syntax error\n"
+            ),
             ("SETNX a 1\nSETNX a 2\n", ":1\n:0\n"),
-            ("MSET a 1 b 2\nMGET a x b\nMSETNX b 9 c 9\nMSETNX c 3 d 4\nMGET b c d\n", "+OK\n*3\n$1\n1\n$-1\n$1\n2\n:0\n:1\n*3\n$1\n2\n$1\n3\n$1\n4\n"),
+            (
+                "MSET a 1 b 2\nMGET a x b\nMSETNX b 9 c 9\nMSETNX c 3 d 4\nMGET b c d\n",
+                "+OK\n*3\n$1\n1\n$-1\n$1\n2\n:0\n:1\n*3\n$1\n2\n$1\n3\n$1\n4\n"
+            ),
             ("MSET a 1 b\n", "-ERR wrong number of arguments for 'mset' command\n"),
             ("MSET a 1 b x\nEXISTS a b\n", "-ERR value is not an integer or out of range\n:0\n"),
             ("MSET a 1 b 2\nDEL a a b c\nEXISTS a\n", "+OK\n:2\n:0\n"),
-            ("SET a 0\nEXISTS a a b\nTYPE a\nTYPE b\nSTRLEN a\nSTRLEN b\n", "+OK\n:2\n+string\n+none\n:1\n:0\n"),
-            ("SET a -17\nSTRLEN a\nOBJECT ENCODING a\nOBJECT ENCODING b\n", "+OK\n:3\n$3\nint\n$-1\n"),
-            ("SET a 9223372036854775807\nINCR a\nGET a\n", "+OK\n-ERR increment or decrement would overflow\n$19\n9223372036854775807\n"),
-            ("DECRBY a -9223372036854775808\nINCRBY a 1x\n", "-ERR decrement would overflow\n-ERR value is not an integer or out of range\n"),
-            ("INCR a\nDBSIZE\nFLUSHALL\nDBSIZE\nFLUSHDB ASYNC\nFLUSHALL NOW\n", ":1\n:1\n+OK\n:0\n+OK\n-ERR syntax error\n"),
-            ("GET\nFOO a b\n", "-ERR wrong number of arguments for 'get' command\n-ERR unknown command 'FOO', with args beginning with: 'a' 'b' \n"),
-            ("CLIENT FOO\nCLIENT SETNAME\n", "-ERR unknown subcommand 'FOO'. Try CLIENT HELP.\n-ERR wrong number of arguments for 'client|setname' command\n"),
-            ("PING\nPING hi\nECHO yo\nSELECT 0\nSELECT 1\n", "+PONG\n$2\nhi\n$2\nyo\n+OK\n-ERR DB index is out of range\n"),
+            (
+                "SET a 0\nEXISTS a a b\nTYPE a\nTYPE b\nSTRLEN a\nSTRLEN b\n",
+                "+OK\n:2\n+string\n+none\n:1\n:0\n"
+            ),
+            (
+                "SET a -17\nSTRLEN a\nOBJECT ENCODING a\nOBJECT ENCODING b\n",
+                "+OK\n:3\n$3\nint\n$-1\n"
+            ),
+            (
+                "SET a 9223372036854775807\nINCR a\nGET a\n",
+                "+OK\n-ERR increment or decrement would overflow\n$19\n9223372036854775807\n"
+            ),
+            (
+                "DECRBY a -9223372036854775808\nINCRBY a 1x\n",
+                "-ERR decrement would overflow\n-ERR value is not an integer or out of range\n"
+            ),
+            (
+                "INCR a\nDBSIZE\nFLUSHALL\nDBSIZE\nFLUSHDB ASYNC\nFLUSHALL NOW\n",
+                ":1\n:1\n+OK\n:0\n+OK\n-ERR syntax error\n"
+            ),
+            (
+                "GET\nFOO a b\n",
+                "-ERR wrong number of arguments for 'get' command\n-ERR unknown command 'FOO', with args beginning with: 'a' 'b' \n"
+            ),
+            (
+                "CLIENT FOO\nCLIENT SETNAME\n",
+                "-ERR unknown subcommand 'FOO'. Try CLIENT HELP.\n-ERR wrong number of arguments for 'client|setname' command\n"
+            ),
+            (
+                "PING\nPING hi\nECHO yo\nSELECT 0\nSELECT 1\n",
+                "+PONG\n$2\nhi\n$2\nyo\n+OK\n-ERR DB index is out of range\n"
+            ),
             ("INCR a\nCLIENT REPLY OFF\nINCR a\nPING\nCLIENT REPLY ON\nINCR a\n", ":1\n+OK\n:3\n"),
             ("CLIENT REPLY SKIP\nINCR a\nINCR a\n", ":2\n"),
-            ("CLIENT SETNAME me\nCLIENT GETNAME\nRESET\nCLIENT GETNAME\n", "+OK\n$2\nme\n+RESET\n$-1\n"),
-            ("HELLO 4\nHELLO x\n", "-NOPROTO unsupported protocol version\n-ERR Protocol version is not an integer or out of range\n"),
-            ("COMMAND GETKEYS MSET a 1 b 2\nCOMMAND GETKEYS PING\n", "*2\n$1\na\n$1\nb\n-ERR The command has no key arguments\n"),
+            (
+                "CLIENT SETNAME me\nCLIENT GETNAME\nRESET\nCLIENT GETNAME\n",
+                "+OK\n$2\nme\n+RESET\n$-1\n"
+            ),
+            (
+                "HELLO 4\nHELLO x\n",
+                "-NOPROTO unsupported protocol version\n-ERR Protocol version is not an integer or out of range\n"
+            ),
+            (
+                "COMMAND GETKEYS MSET a 1 b 2\nCOMMAND GETKEYS PING\n",
+                "*2\n$1\na\n$1\nb\n-ERR The command has no key arguments\n"
+            ),
             ("SET a 1 EX 5\n", "-ERR option EX is not supported: counters do not expire\n"),
         ] as [(String, String)])
     func answersAsRedisDoes(request: String, reply: String) throws {

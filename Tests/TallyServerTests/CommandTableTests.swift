@@ -28,7 +28,9 @@ struct CommandTableTests {
             #expect((name + "x").withBytes(lookup.find) == nil)
             #expect((name + " ").withBytes(lookup.find) == nil)
             #expect((name + "\u{0}").withBytes(lookup.find) == nil)
-            #expect(String(name.dropLast()).withBytes(lookup.find) == names.firstIndex(of: String(name.dropLast())))
+            #expect(
+                String(name.dropLast()).withBytes(lookup.find)
+                    == names.firstIndex(of: String(name.dropLast())))
         }
         #expect("".withBytes(lookup.find) == nil)
         #expect(String(repeating: "get", count: 6).withBytes(lookup.find) == nil)

@@ -1,6 +1,7 @@
 extension String {
     /// Calls `body` with the UTF-8 bytes, which have an address even when there are none.
-    public func withBytes<Value>(_ body: (UnsafeRawBufferPointer) throws -> Value) rethrows -> Value
+    package func withBytes<Value>(_ body: (UnsafeRawBufferPointer) throws -> Value) rethrows
+        -> Value
     {
         var bytes = Array(utf8)
         bytes.append(0)

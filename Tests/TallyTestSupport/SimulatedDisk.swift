@@ -1,5 +1,5 @@
 import Synchronization
-public import TallyStorage
+package import TallyStorage
 
 /// A disk in memory that does everything a disk may do to a program, from one seed.
 ///
@@ -7,22 +7,22 @@ public import TallyStorage
 /// completion, and any prefix of the unsynced changes of names; a crash of the process alone keeps
 /// everything. A failed sync may or may not have written, and leaves the cache looking clean. New
 /// space shows what files removed earlier left there.
-public final class SimulatedDisk: Disk {
-    public typealias File = SimulatedFile
+package final class SimulatedDisk: Disk {
+    package typealias File = SimulatedFile
 
     /// How often things go wrong: once in so many times; 0 for never.
-    public struct Faults: Sendable {
-        public var writeFails = 0
-        public var syncFails = 0
-        public var readFails = 0
+    package struct Faults: Sendable {
+        package var writeFails = 0
+        package var syncFails = 0
+        package var readFails = 0
         /// A sync that does nothing and says that all is well. No real disk should: a planted bug.
-        public var syncIsSkipped = 0
+        package var syncIsSkipped = 0
         /// A sync that fails and says that all is well: a planted bug.
-        public var failedSyncIsHidden = 0
+        package var failedSyncIsHidden = 0
         /// Whether new space shows old bytes instead of zeros.
-        public var showsStaleBytes = false
+        package var showsStaleBytes = false
 
-        public init() {}
+        package init() {}
     }
 
     static let sectorBytes = 512
@@ -58,27 +58,27 @@ public final class SimulatedDisk: Disk {
 
     let state: Mutex<State>
 
-    public init(seed: UInt64) {
+    package init(seed: UInt64) {
         state = Mutex(State(random: SeededGenerator(seed: seed)))
     }
 
     // MARK: What a test does to it
 
     /// Changes what goes wrong from now on.
-    public func setFaults(_ change: (inout Faults) -> Void) {
+    package func setFaults(_ change: (inout Faults) -> Void) {
         state.withLock { change(&$0.faults) }
     }
 
     /// Total size from which on nothing can be reserved.
-    public func setCapacity(bytes: Int) {
+    package func setCapacity(bytes: Int) {
         state.withLock { $0.capacityBytes = bytes }
     }
 
     /// How many syncs there have been.
-    public var syncCount: Int { state.withLock { $0.syncCount } }
+    package var syncCount: Int { state.withLock { $0.syncCount } }
 
     /// The machine loses power and starts again.
-    public func losePower() {
+    package func losePower() {
         state.withLock { state in
             let kept = Int.random(in: 0...state.nameChanges.count, using: &state.random)
             for change in state.nameChanges.prefix(kept) { state.apply(change) }
@@ -93,12 +93,12 @@ public final class SimulatedDisk: Disk {
     }
 
     /// The bytes of a file as the running system sees them.
-    public func contents(of name: String) -> [UInt8]? {
+    package func contents(of name: String) -> [UInt8]? {
         state.withLock { $0.names[name]?.cached }
     }
 
     /// Replaces a file's bytes, on the disk and in the cache.
-    public func replace(_ name: String, with bytes: [UInt8]) {
+    package func replace(_ name: String, with bytes: [UInt8]) {
         state.withLock { state in
             let inode = state.names[name] ?? Inode()
             inode.cached = bytes
@@ -111,11 +111,11 @@ public final class SimulatedDisk: Disk {
 
     // MARK: Disk
 
-    public func list() throws(DiskError) -> [String] {
+    package func list() throws(DiskError) -> [String] {
         state.withLock { $0.names.keys.sorted() }
     }
 
-    public func create(_ name: String) throws(DiskError) -> SimulatedFile {
+    package func create(_ name: String) throws(DiskError) -> SimulatedFile {
         let inode = state.withLock { state -> Inode? in
             guard state.names[name] == nil else { return nil }
             let inode = Inode()
@@ -127,14 +127,14 @@ public final class SimulatedDisk: Disk {
         return SimulatedFile(disk: self, inode: inode, name: name)
     }
 
-    public func open(_ name: String) throws(DiskError) -> SimulatedFile {
+    package func open(_ name: String) throws(DiskError) -> SimulatedFile {
         guard let inode = state.withLock({ $0.names[name] }) else {
             throw DiskError(.notFound, operation: "open", file: name)
         }
         return SimulatedFile(disk: self, inode: inode, name: name)
     }
 
-    public func rename(_ name: String, to newName: String) throws(DiskError) {
+    package func rename(_ name: String, to newName: String) throws(DiskError) {
         let isThere = state.withLock { state in
             guard let inode = state.names.removeValue(forKey: name) else { return false }
             state.names[newName] = inode
@@ -144,7 +144,7 @@ public final class SimulatedDisk: Disk {
         if !isThere { throw DiskError(.notFound, operation: "rename", file: name) }
     }
 
-    public func remove(_ name: String) throws(DiskError) {
+    package func remove(_ name: String) throws(DiskError) {
         let isThere = state.withLock { state in
             guard let inode = state.names.removeValue(forKey: name) else { return false }
             if inode.cached.count > Self.sectorBytes { state.stale = inode.cached }
@@ -154,7 +154,7 @@ public final class SimulatedDisk: Disk {
         if !isThere { throw DiskError(.notFound, operation: "remove", file: name) }
     }
 
-    public func syncDirectory() throws(DiskError) {
+    package func syncDirectory() throws(DiskError) {
         let fails = state.withLock { state in
             if state.random.once(in: state.faults.syncFails) { return true }
             for change in state.nameChanges { state.apply(change) }

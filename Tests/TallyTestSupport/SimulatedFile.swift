@@ -1,8 +1,8 @@
 import Synchronization
-public import TallyStorage
+package import TallyStorage
 
 /// A file of a `SimulatedDisk`.
-public final class SimulatedFile: DiskFile {
+package final class SimulatedFile: DiskFile {
     private let disk: SimulatedDisk
     private let inode: SimulatedDisk.Inode
     private let name: String
@@ -13,11 +13,11 @@ public final class SimulatedFile: DiskFile {
         self.name = name
     }
 
-    public func size() throws(DiskError) -> Int {
+    package func size() throws(DiskError) -> Int {
         disk.state.withLock { _ in inode.cached.count }
     }
 
-    public func read(
+    package func read(
         at offset: Int, into buffer: UnsafeMutableRawBufferPointer
     ) throws(DiskError) -> Int {
         let count: Int? = disk.state.withLock { state in
@@ -31,7 +31,7 @@ public final class SimulatedFile: DiskFile {
         return count
     }
 
-    public func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(DiskError) {
+    package func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(DiskError) {
         let fails = disk.state.withLock { state in
             let isLess = state.random.once(in: state.faults.writeFails)
             let count =
@@ -52,7 +52,7 @@ public final class SimulatedFile: DiskFile {
         for sector in (offset / 512)...((end - 1) / 512) { inode.dirtySectors.insert(sector) }
     }
 
-    public func allocate(_ byteCount: Int) throws(DiskError) {
+    package func allocate(_ byteCount: Int) throws(DiskError) {
         let isFull = disk.state.withLock { state in
             let others = state.reservedBytes - max(inode.reserved, inode.cached.count)
             guard others + byteCount <= state.capacityBytes else { return true }
@@ -74,7 +74,7 @@ public final class SimulatedFile: DiskFile {
         if isFull { throw DiskError(.noSpace, operation: "reserve space for", file: name) }
     }
 
-    public func truncate(_ byteCount: Int) throws(DiskError) {
+    package func truncate(_ byteCount: Int) throws(DiskError) {
         disk.state.withLock { _ in
             if byteCount < inode.cached.count {
                 inode.cached.removeLast(inode.cached.count - byteCount)
@@ -85,7 +85,7 @@ public final class SimulatedFile: DiskFile {
         }
     }
 
-    public func sync() throws(DiskError) {
+    package func sync() throws(DiskError) {
         let fails = disk.state.withLock { state in
             state.syncCount += 1
             if state.random.once(in: state.faults.syncIsSkipped) { return false }

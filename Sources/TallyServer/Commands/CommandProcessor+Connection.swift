@@ -77,7 +77,11 @@ extension CommandProcessor {
         guard let index = Decimal.parse(arguments[1]) else {
             return replies.error("ERR value is not an integer or out of range")
         }
-        if index == 0 { replies.simple("OK") } else { replies.error("ERR DB index is out of range") }
+        if index == 0 {
+            replies.simple("OK")
+        } else {
+            replies.error("ERR DB index is out of range")
+        }
     }
 
     private mutating func reset(_ session: inout Session) {

@@ -155,7 +155,8 @@ struct CommandProcessor: ~Copyable {
             })
         else {
             replies.error(
-                "ERR unknown subcommand '\(name.prefixText(128))'. Try \(container.name.uppercased()) HELP.")
+                "ERR unknown subcommand '\(name.prefixText(128))'. Try \(container.name.uppercased()) HELP."
+            )
             return
         }
         guard subcommand.accepts(argumentCount: arguments.count) else {

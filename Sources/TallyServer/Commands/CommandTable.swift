@@ -141,7 +141,8 @@ enum CommandTable {
             "A container for client connection commands.", complexity: "Depends on subcommand.",
             subcommands: [
                 client("id", .clientID, 2, "5.0.0", "Returns the unique ID of the connection."),
-                client("info", .clientInfo, 2, "6.2.0", "Returns information about the connection."),
+                client(
+                    "info", .clientInfo, 2, "6.2.0", "Returns information about the connection."),
                 client(
                     "list", .clientList, -2, "2.4.0", "Lists open connections.", isAdmin: true,
                     complexity: "O(N) where N is the number of client connections"),

@@ -1,0 +1,57 @@
+# What the project can do, in the words of CONTRIBUTING.md. Each verb installs what it misses.
+
+# Dynamic exclusivity checks guard against mistakes that the tests, which run with them, would
+# have found; the shipped program does without (docs/decisions/0007-build-flags.md).
+PRODUCT_FLAGS := -c release --static-swift-stdlib -Xswiftc -enforce-exclusivity=unchecked \
+	--explicit-target-dependency-import-check error --product tally
+TEST_FLAGS := --explicit-target-dependency-import-check error
+PRODUCT := .build/release/tally
+PYTHON := .venv/bin/python
+
+.PHONY: build run test unit clients sim sanitize fuzz bench lint clean
+
+build:
+	swift build $(PRODUCT_FLAGS)
+
+# A generated day of traffic through real connections, checked to the last count.
+run: build
+	Scripts/demo.sh $(PRODUCT)
+
+test: lint build unit clients
+
+unit:
+	swift build --build-tests $(TEST_FLAGS)
+	swift test --skip-build
+
+# Real clients, a real redis-server beside it, crashes and bad behaviour.
+clients: build .venv/installed
+	TALLY_BINARY=$(PRODUCT) $(PYTHON) -m pytest -q Tests/ClientTests
+
+.venv/installed: Tests/ClientTests/requirements.txt Scripts/install-test-tools.sh
+	Scripts/install-test-tools.sh
+	touch $@
+
+# 2,000 seeds of crashes and disk faults; TALLY_SIMULATION_SEED=N runs one again.
+sim:
+	swift build --build-tests $(TEST_FLAGS)
+	TALLY_SIMULATION_SEEDS=2000 swift test --skip-build --filter SimulationTests
+
+# The whole suite under the thread and the address sanitizer.
+sanitize: .venv/installed
+	Scripts/sanitize.sh thread
+	Scripts/sanitize.sh address
+
+# 10 million inputs each for the RESP parser and the journal reader.
+fuzz:
+	$(MAKE) -C Fuzz run
+
+# Side by side with redis-server, written to docs/benchmarks.md.
+bench: build
+	Scripts/install-test-tools.sh
+	$(PYTHON) Benchmarks/against_redis.py --tally $(PRODUCT) --write docs/benchmarks.md
+
+lint:
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests
+
+clean:
+	rm -rf .build .build-* .venv .run

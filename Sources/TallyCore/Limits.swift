@@ -23,10 +23,12 @@ public enum Limits {
     public static let pipelineDepthMax = 1 << 16
     /// Reply bytes that one connection may have waiting before its further commands are left
     /// unread. One command's own reply may exceed it.
-    public static let outputBytesMax = 1 << 20
+    public static let outputBytesMax = 256 << 10
     /// Unfinished command bytes and unsent reply bytes that all connections together may hold; the
     /// connection that asks for more is closed with an error.
     public static let connectionBytesMax = 512 << 20
+    /// Reply bytes that a connection may hold back without being counted.
+    public static let connectionBytesUncounted = 64 << 10
     /// Longest client name, and longest library name or version, bytes.
     public static let clientNameBytesMax = 1024
 

@@ -70,3 +70,32 @@ def start_incrementers(port, depths, starts=None):
     return [
         Incrementer(port, f"own:{number}", depth, start).start()
         for number, (depth, start) in enumerate(zip(depths, starts))]
+
+
+def run_all(bodies):
+    """Runs every body on a thread of its own and raises what any of them raised."""
+    errors = []
+
+    def guarded(body):
+        try:
+            body()
+        except BaseException as error:  # noqa: BLE001 - handed to the test below
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(body,)) for body in bodies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def integers(connection, count):
+    """The values of `count` integer replies."""
+    values = []
+    for _ in range(count):
+        line = connection.take_line()
+        assert line[:1] == b":", line
+        values.append(int(line[1:]))
+    return values

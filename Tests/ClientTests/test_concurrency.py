@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from load import integers, run_all
 from protocol import RawConnection, encode
 
 SCALE = int(os.environ.get("TALLY_CONCURRENCY_SCALE", 8))
@@ -17,35 +18,6 @@ SPAWN = multiprocessing.get_context("fork")
 @pytest.fixture(params=THREADS, ids=lambda count: f"threads={count}")
 def server(request, start_tally):
     return start_tally("--threads", request.param)
-
-
-def run_all(bodies):
-    """Runs every body on a thread of its own and raises what any of them raised."""
-    errors = []
-
-    def guarded(body):
-        try:
-            body()
-        except BaseException as error:  # noqa: BLE001 - handed to the test below
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(body,)) for body in bodies]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
-def integers(connection, count):
-    """The values of `count` integer replies."""
-    values = []
-    for _ in range(count):
-        line = connection.take_line()
-        assert line[:1] == b":", line
-        values.append(int(line[1:]))
-    return values
 
 
 @pytest.mark.parametrize("depth", [1, 10, 200])

@@ -73,6 +73,7 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         isWritable = context.channel.isWritable
+        countBytes(context)
         if isWritable { resumeIfPossible(context) }
     }
 
@@ -127,6 +128,9 @@ final class ConnectionHandler: ChannelInboundHandler {
             held.append(
                 UnsafeRawBufferPointer(rebasing: loop.processor.replies.encoded[replies]),
                 sequence: progress.sequence, commandCount: progress.commandCount)
+            if held.byteCount > Limits.connectionBytesUncounted, let context {
+                countBytes(context)
+            }
             waitForJournal()
         }
     }
@@ -198,22 +202,30 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     /// Accounts for what this connection holds, and ends it when all together hold too much.
     private func countBytes(_ context: ChannelHandlerContext) {
-        let bytes = input.capacity + held.byteCount
+        let unsent = isWritable ? 0 : bufferedBytes(context)
+        let bytes = input.capacity + held.byteCount + unsent
         client.inputBytes.store(input.readableBytes, ordering: .relaxed)
-        client.outputBytes.store(held.byteCount, ordering: .relaxed)
+        client.outputBytes.store(held.byteCount + unsent, ordering: .relaxed)
         let total = server.connectionBytes.wrappingAdd(
             bytes - countedBytes, ordering: .relaxed
         ).newValue
         let isGrowing = bytes > countedBytes
         countedBytes = bytes
-        if isGrowing, total > Limits.connectionBytesMax, !session.isClosing {
+        if isGrowing, total > Limits.connectionBytesMax, !isClosing {
             loop.sendAll()
             write(
                 CommandProcessor.errorReply(
-                    "ERR connections hold too much unfinished input, closing this one"))
+                    "ERR connections hold too much unfinished input or unread output, "
+                        + "closing this one"))
             session.isClosing = true
-            closeWhenDone(context)
+            isClosing = true
+            context.close(promise: nil)
         }
+    }
+
+    /// Bytes that the socket has not taken.
+    private func bufferedBytes(_ context: ChannelHandlerContext) -> Int {
+        (try? context.channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
     }
 
     func closeIfIdle(nowSeconds: UInt64, secondsMax: UInt64) {

@@ -1,0 +1,66 @@
+import TallyCore
+import TallyRESP
+
+/// One input: a byte that says how the rest is cut into pieces, and the rest.
+///
+/// Whatever the bytes are, the parser must not trap, must not read beyond them, and must find the
+/// same commands however they arrive.
+private func fuzz(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
+    guard count > 1 else { return 0 }
+    let bytes = UnsafeRawBufferPointer(start: start + 1, count: count - 1)
+    let whole = parse(bytes, pieceBytes: bytes.count)
+    let pieces = parse(bytes, pieceBytes: 1 + Int(start[0] & 31))
+    precondition(whole == pieces, "pieces change what is found")
+    return 0
+}
+
+/// A checksum of all commands and errors that are found in `bytes`, arriving in pieces.
+private func parse(_ bytes: UnsafeRawBufferPointer, pieceBytes: Int) -> UInt32 {
+    var parser = RESPParser()
+    var found = CRC32C()
+    var start = 0
+    var end = 0
+    while end < bytes.count {
+        end = min(bytes.count, end + pieceBytes)
+        while start < end {
+            // A copy of its own, so that the sanitizer sees every read beyond its end.
+            let piece = UnsafeMutableRawBufferPointer.allocate(
+                byteCount: end - start, alignment: 1)
+            defer { piece.deallocate() }
+            piece.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[start..<end]))
+            do throws(ProtocolError) {
+                guard case .command(let byteCount) = try parser.next(UnsafeRawBufferPointer(piece))
+                else { break }
+                precondition(byteCount > 0 && byteCount <= piece.count, "command too long")
+                start += byteCount
+            } catch {
+                found.update(UInt64(error.message.utf8.count))
+                return found.value
+            }
+            let arguments = parser.arguments
+            guard arguments.count > 0 else { continue }
+            found.update(UInt64(arguments.count))
+            for index in 0..<arguments.count {
+                found.update(UInt64(arguments[index].count))
+                found.update(arguments[index])
+            }
+        }
+    }
+    return found.value
+}
+
+@_silgen_name("LLVMFuzzerRunDriver")
+private func runDriver(
+    _ argumentCount: UnsafeMutablePointer<CInt>,
+    _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>,
+    _ fuzz: @convention(c) (UnsafePointer<UInt8>, Int) -> CInt
+) -> CInt
+
+@main
+private struct FuzzRESP {
+    static func main() {
+        var argumentCount = CommandLine.argc
+        var arguments = CommandLine.unsafeArgv
+        _ = runDriver(&argumentCount, &arguments) { fuzz($0, $1) }
+    }
+}

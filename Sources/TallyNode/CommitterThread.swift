@@ -23,7 +23,7 @@ public final class CommitterThread<D: Disk>: Sendable {
     private let onEvent: @Sendable (JournalEvent) -> Void
     private let preparer: FilePreparer<D>
     private let isStopping = Atomic<Bool>(false)
-    private let thread = Mutex<DedicatedThread?>(nil)
+    private let thread = Locked<DedicatedThread?>(nil)
 
     /// - Parameter onEvent: Called on the thread; must not block.
     public init(

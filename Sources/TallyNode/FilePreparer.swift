@@ -1,3 +1,4 @@
+import TallyCore
 internal import Synchronization
 import TallyStorage
 
@@ -14,9 +15,9 @@ final class FilePreparer<D: Disk>: Sendable {
     /// Wakes who waits for the result.
     private let wakeUp: WakeUp
     private let ownWakeUp = WakeUp()
-    private let state = Mutex<State>(.idle)
+    private let state = Locked<State>(.idle)
     private let isStopping = Atomic<Bool>(false)
-    private let thread = Mutex<DedicatedThread?>(nil)
+    private let thread = Locked<DedicatedThread?>(nil)
 
     init(disk: D, wakeUp: WakeUp) {
         self.disk = disk

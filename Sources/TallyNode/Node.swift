@@ -12,7 +12,7 @@ public final class Node: @unchecked Sendable {
     // Sendable because a partition is touched only under its lock, and `openSequence` only under any.
 
     private let partitions: PartitionTable
-    private let locks: UnsafeMutablePointer<Mutex<Void>>
+    private let locks: UnsafeMutablePointer<Locked<Void>>
     private let lockCount: Int
     private let hasher: KeyHasher
     /// The commit group that is open. Changed under all locks, read under any.
@@ -48,7 +48,7 @@ public final class Node: @unchecked Sendable {
         self.wakeUp = wakeUp
         lockCount = threads == 1 ? 1 : partitionCount
         locks = .allocate(capacity: lockCount)
-        for index in 0..<lockCount { (locks + index).initialize(to: Mutex(())) }
+        for index in 0..<lockCount { (locks + index).initialize(to: Locked(())) }
         openSequence = .allocate(capacity: 1)
         openSequence.initialize(to: sequence + 1)
         partitions = PartitionTable(count: partitionCount, partition)

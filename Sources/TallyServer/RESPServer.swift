@@ -11,7 +11,7 @@ public final class RESPServer: Service, Sendable {
     private let context: ServerContext
     private let configuration: ServerConfiguration
     private let logger: Logger
-    private let loops = Mutex<[LoopContext]>([])
+    private let loops = Locked<[LoopContext]>([])
     private let boundPort = Atomic<Int>(0)
 
     /// Longest time that connections get to finish when the server stops, milliseconds.

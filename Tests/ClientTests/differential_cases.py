@@ -53,7 +53,9 @@ def number_cases():
                     encode("SET", "k", text) + commands(f"{name} k {operand}", "GET k"))
     for text in NOT_NUMBERS:
         for name in ["INCRBY", "DECRBY"]:
-            yield f"{name} {text!r}", command("SET k 5") + encode(name, "k", text) + command("GET k")
+            yield (
+                f"{name} {text!r}",
+                command("SET k 5") + encode(name, "k", text) + command("GET k"))
             yield f"{name} {text!r} on an absent key", encode(name, "k", text) + command("EXISTS k")
         yield f"select {text!r}", encode("SELECT", text)
         yield f"hello {text!r}", encode("HELLO", text)
@@ -63,7 +65,8 @@ def number_cases():
 
 SET_OPTIONS = [
     "", "NX", "XX", "GET", "nx", "xx", "get", "Nx", "NX XX", "XX NX", "NX NX", "XX XX", "GET GET",
-    "NX GET", "GET NX", "XX GET", "GET XX", "GET NX XX", "NX GET XX", "NX GET NX", "foo", "NX foo", "GET foo", "n", "NXX", "5",
+    "NX GET", "GET NX", "XX GET", "GET XX", "GET NX XX", "NX GET XX", "NX GET NX", "foo",
+    "NX foo", "GET foo", "n", "NXX", "5",
 ]
 
 
@@ -118,7 +121,9 @@ def counter_cases():
         encode("INCR", binary) + encode("GET", binary) + encode("GET", binary[:-1])
         + encode("DEL", binary, binary[1:]))
     for key in [b"\0", b"\r\n", b"{tag}a", b"a{}b", b"\xff\xfe", b" ", b"'", b'"', b"$1"]:
-        yield f"the key {key!r}", encode("INCR", key) + encode("INCRBY", key, 5) + encode("GET", key)
+        yield (
+            f"the key {key!r}",
+            encode("INCR", key) + encode("INCRBY", key, 5) + encode("GET", key))
 
 
 def connection_cases():
@@ -147,8 +152,9 @@ def connection_cases():
         CONFIG SET nosuch 1; CONFIG SET; CONFIG SET maxmemory; CONFIG SET timeout 0
         CONFIG SET timeout 0 timeout 0; CONFIG SET timeout abc; CONFIG SET timeout 0 nosuch 1
         CONFIG SET databases 3; CONFIG SET maxmemory abc; CONFIG SET maxmemory 100zb
-        CONFIG SET maxmemory 100mb; CONFIG GET maxmemory; CONFIG SET maxmemory 0; CONFIG GET maxmemory
-        CONFIG SET maxmemory 1k; CONFIG GET maxmemory; CONFIG SET maxmemory 1KB; CONFIG GET maxmemory; CONFIG SET maxmemory 0
+        CONFIG SET maxmemory 100mb; CONFIG GET maxmemory; CONFIG SET maxmemory 0
+        CONFIG SET maxmemory 1k; CONFIG GET maxmemory; CONFIG SET maxmemory 0; CONFIG GET maxmemory
+        CONFIG SET maxmemory 1KB; CONFIG GET maxmemory; CONFIG SET maxmemory 0
         CONFIG SET maxmemory 100mb timeout abc; CONFIG GET maxmemory
         CONFIG SET maxclients abc; CONFIG SET TIMEOUT 0; CONFIG RESETSTAT; CONFIG RESETSTAT x
         COMMAND FOO; COMMAND DOCS nosuch; COMMAND COUNT x
@@ -161,7 +167,8 @@ def connection_cases():
         COMMAND LIST FILTERBY MODULE nosuch; COMMAND LIST FILTERBY PATTERN decrb*
         COMMAND LIST FILTERBY PATTERN nosuch*; COMMAND LIST FILTERBY PATTERN [m]sets
         INFO nosuchsection
-        HELLO 4; HELLO 1; HELLO 0; HELLO -1; HELLO 3 foo; HELLO 2 SETNAME; HELLO 3 AUTH a; HELLO 2 foo bar
+        HELLO 4; HELLO 1; HELLO 0; HELLO -1; HELLO 3 foo; HELLO 2 SETNAME
+        HELLO 3 AUTH a; HELLO 2 foo bar
         HELLO 2 AUTH nosuch pw; PING
         NOSUCH; nosuch a b c; GETT; GE; G; GETX k; INCRBYFLOATX; INCRDECR a; X
     """
@@ -178,7 +185,8 @@ def connection_cases():
         yield f"an echo of {length} bytes", encode("ECHO", "e" * length)
     yield "an empty command name", encode("")
     yield "a command name of spaces", encode(" ") + encode("GET ", "k") + encode(" GET", "k")
-    for name in [b"foo\r\nbar", b"foo\nbar", b"\xc3\xa9", b"\xff", b"'", b"f" * 127, b"f" * 128, b"f" * 129, b"f" * 300, b"\xc3\xa9" * 100, b"f" + b"\xc3\xa9" * 100]:
+    for name in [b"foo\r\nbar", b"foo\nbar", b"\xc3\xa9", b"\xff", b"'", b"f" * 127,
+                 b"f" * 128, b"f" * 129, b"f" * 300, b"\xc3\xa9" * 100, b"f" + b"\xc3\xa9" * 100]:
         yield f"the unknown command {name[:9]!r}, {len(name)} bytes", encode(name)
         yield f"unknown with the argument {name[:9]!r}, {len(name)} bytes", encode("foo", name, "b")
         yield f"the unknown subcommand {name[:9]!r}, {len(name)} bytes", encode("CLIENT", name)
@@ -211,6 +219,9 @@ def connection_cases():
         SKIP|CLIENT REPLY foo|PING
         SKIP|MGET a b|MGET a b
         OFF|SELECT 99|ON
+        SKIP|HELLO 2 AUTH a|PING
+        OFF|QUIT|PING
+        SKIP|QUIT|PING
     """
     for line in filter(None, map(str.strip, replies.splitlines())):
         parts = [
@@ -228,7 +239,8 @@ def inline_cases():
         b'ECHO a"b c"', b"ECHO a'b c'", b'ECHO "a"b', b"ECHO 'a'b", b'ECHO "a', b"ECHO 'a",
         b'ECHO "a\\"', b"ECHO 'a\\'", b'ECHO a"', b"ECHO \"a'b\"", b"ECHO 'a\"b'", b'ECHO "a" ""',
         b"ECHO \xc3\xa9\xff", b"ECHO a\\nb", b"ECHO \\", b'ECHO "\\', b"GET", b"NOSUCH a b",
-        b"MSET a 1 b 2", b"ECHO $5", b"$4", b"ECHO *1", b"\x01", b"ECHO a\x0bb\x0cc", b"\x0bPING\x0c", b"+PING",
+        b"MSET a 1 b 2", b"ECHO $5", b"$4", b"ECHO *1", b"\x01", b"ECHO a\x0bb\x0cc",
+        b"\x0bPING\x0c", b"+PING",
         b":1", b"-ERR", b"PING\rPING", b'ECHO "a"\r', b"ECHO 'a'\tb",
         b'ECHO "\\X41"', b'ECHO "\\x4G"', b'ECHO "\\xAf\\xaF"',
     ]:
@@ -236,7 +248,9 @@ def inline_cases():
         yield f"inline {line!r} without CR", line + b"\n" + b"PING after\r\n"
     for blank in [b"\r\n", b"\n", b"\r\n\r\n\n", b" \r\n", b"\t \n", b'""\r\n', b"'' \r\n"]:
         yield f"the empty line {blank!r}", blank + command("PING")
-    yield "inline and arrays in turn", b"INCR k\r\n" + command("INCR k") + b"INCR k\n\n" + command("GET k")
+    yield (
+        "inline and arrays in turn",
+        b"INCR k\r\n" + command("INCR k") + b"INCR k\n\n" + command("GET k"))
     yield "a long inline command", b"ECHO " + b"x" * 60_000 + b"\r\n"
 
 
@@ -254,6 +268,13 @@ def protocol_cases():
     ]:
         yield f"the bytes {text!r}", text
         yield f"the bytes {text!r} behind a command", commands("INCR k", "GET k") + text
+    for mode in ["OFF", "SKIP"]:
+        reply = command(f"CLIENT REPLY {mode}")
+        yield f"a protocol error after reply {mode}", reply + b"*1\r\nPING\r\n"
+        for empty in [b"*0\r\n", b"*-1\r\n", b"\r\n"]:
+            yield (
+                f"{empty!r} after reply {mode}",
+                reply + empty + commands("PING", "PING", "CLIENT REPLY ON"))
     for name in ["SET k 5", "QUIT", "quit", "QUIT a"]:
         yield f"{name} and what follows", commands("INCR k", name, "PING")
     yield "1,000 increments at once", command("INCR k") * 1000

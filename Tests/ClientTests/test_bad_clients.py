@@ -100,6 +100,24 @@ def test_gigantic_announcements(tally, good_client, data):
     assert tally.resident_bytes() < before + 100 * MEBIBYTE
 
 
+@pytest.mark.parametrize("arguments, expected", [
+    (["DEL"] + ["a"] * 1_048_575, b":0\r\n"), (["DEL"] + [""] * 1_048_575, b":0\r\n"),
+    (["UNLINK"] + ["ab"] * 1_000_000, b":0\r\n"), (["DEL"] + ["abc"] * 932_000, b":0\r\n"),
+    (["EXISTS"] + ["a"] * 1_048_575, b":0\r\n"), (["MSET"] + ["a", "1"] * 524_287, b"+OK\r\n"),
+    (["MSETNX"] + ["", "1"] * 524_287, b":1\r\n"),
+], ids=["DEL", "DEL of empty keys", "UNLINK", "DEL of longer keys", "EXISTS", "MSET", "MSETNX"])
+def test_the_largest_commands(tally, arguments, expected):
+    """What is within the limits is executed, and others are served behind it."""
+    try:
+        with RawConnection(tally.port, timeout=20) as connection:
+            assert connection.call(*arguments) == expected
+        with RawConnection(tally.port, timeout=20) as other:
+            assert other.call("INCR", "b") == b":1\r\n"
+    except TimeoutError:
+        tally.kill()
+        pytest.fail("the server hangs")
+
+
 def test_many_large_announcements_without_content(tally, good_client):
     """The largest allowed lengths, announced by many and never sent."""
     before = tally.resident_bytes()
@@ -179,6 +197,18 @@ def test_a_client_that_never_reads(tally, good_client):
     assert stalled[0].read_reply().startswith(b"*1000\r\n")
     for connection in stalled:
         connection.close()
+
+
+def test_a_stop_does_not_wait_for_ever_for_a_client_that_never_reads(tally):
+    with RawConnection(tally.port, receive_buffer_bytes=4096) as connection:
+        connection.socket.setblocking(False)
+        request = encode("MGET", *(["good"] * 1000)) * 20
+        with pytest.raises(BlockingIOError):
+            while True:
+                connection.socket.send(request)
+        tally.client().incr("a")
+        tally.restart()
+    assert tally.client().get("a") == b"1"
 
 
 def test_a_slow_reader_gets_every_reply(tally, good_client):

@@ -1,5 +1,6 @@
 """Clients that people use work unchanged."""
 
+import socket
 import subprocess
 
 import hiredis
@@ -135,6 +136,18 @@ def test_killing_itself_still_gets_the_reply(shared_tally):
         number = connection.call("CLIENT", "ID").strip(b":\r\n")
         connection.send(encode("CLIENT", "KILL", "ID", number, "SKIPME", "no") + encode("PING"))
         assert connection.read_until_closed() == b":1\r\n"
+
+
+def test_a_client_that_only_closes_its_sending_side(shared_tally):
+    """As `printf 'INCR a\\r\\n' | nc` does: replies still come, and then the end."""
+    client = shared_tally.client()
+    client.flushall()
+    for number in range(1, 21):
+        with RawConnection(shared_tally.port) as connection:
+            connection.send(b"INCR a\r\nGET a\r\n")
+            connection.socket.shutdown(socket.SHUT_WR)
+            got = connection.read_until_closed()
+            assert got == b":%d\r\n$%d\r\n%d\r\n" % (number, len(str(number)), number)
 
 
 def test_redis_py_info(client):

@@ -9,7 +9,7 @@ import Testing
 /// What threads report to a test.
 private final class Observed: Sendable {
     let events = Atomic<Int>(0)
-    let values = Mutex<[Int64]>([])
+    let values = Locked<[Int64]>([])
 }
 
 struct CommitterThreadTests {

@@ -1,13 +1,12 @@
 import TallyCore
-import Synchronization
 
 /// A clock that moves only when it is told to.
 package final class SimulatedClock: Clock {
-    private let nanoseconds: Mutex<UInt64>
+    private let nanoseconds: Locked<UInt64>
 
     /// A clock that starts at a time of its own.
     package init(nanoseconds: UInt64 = 1_700_000_000_000_000_000) {
-        self.nanoseconds = Mutex(nanoseconds)
+        self.nanoseconds = Locked(nanoseconds)
     }
 
     /// Moves on.

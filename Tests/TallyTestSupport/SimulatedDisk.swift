@@ -1,4 +1,4 @@
-import Synchronization
+import TallyCore
 package import TallyStorage
 
 /// A disk in memory that does everything a disk may do to a program, from one seed.
@@ -56,10 +56,10 @@ package final class SimulatedDisk: Disk {
         var reserved = 0
     }
 
-    let state: Mutex<State>
+    let state: Locked<State>
 
     package init(seed: UInt64) {
-        state = Mutex(State(random: SeededGenerator(seed: seed)))
+        state = Locked(State(random: SeededGenerator(seed: seed)))
     }
 
     // MARK: What a test does to it

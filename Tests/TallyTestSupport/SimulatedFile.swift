@@ -1,4 +1,4 @@
-import Synchronization
+import TallyCore
 package import TallyStorage
 
 /// A file of a `SimulatedDisk`.

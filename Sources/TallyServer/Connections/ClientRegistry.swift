@@ -1,3 +1,4 @@
+import TallyCore
 import NIOCore
 import Synchronization
 
@@ -8,7 +9,7 @@ final class ClientInfo: Sendable {
     let localAddress: String
     let createdSeconds: UInt64
     private let channel: (any Channel)?
-    private let details = Mutex(Details())
+    private let details = Locked(Details())
     /// Uptime of the server when the connection last said something.
     let activeSeconds: Atomic<UInt64>
     /// Bytes of an unfinished command.
@@ -80,7 +81,7 @@ final class ClientInfo: Sendable {
 
 /// All connections.
 final class ClientRegistry: Sendable {
-    private let clients = Mutex<[UInt64: ClientInfo]>([:])
+    private let clients = Locked<[UInt64: ClientInfo]>([:])
     private let nextID = Atomic<UInt64>(1)
 
     var count: Int { clients.withLock { $0.count } }

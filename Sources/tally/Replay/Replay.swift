@@ -1,3 +1,4 @@
+import TallyCore
 import NIOCore
 import NIOPosix
 import Synchronization
@@ -193,7 +194,7 @@ extension ByteBuffer {
 final class ProgressBar: Sendable {
     private let total: Int
     private let done = Atomic<Int>(0)
-    private let shown = Mutex<Int>(-1)
+    private let shown = Locked<Int>(-1)
 
     init(total: Int) {
         self.total = total

@@ -4,6 +4,8 @@
 /// seed is drawn at start-up, so that nobody can choose keys that collide.
 public struct KeyHasher: Sendable {
     private let seed: UInt64
+    /// What no chosen word can cancel, because it is drawn with the seed.
+    private let secret: UInt64
 
     private static let multiplier: UInt64 = 0x9e37_79b9_7f4a_7c15
     private static let increment: UInt64 = 0xd1b5_4a32_d192_ed03
@@ -11,6 +13,7 @@ public struct KeyHasher: Sendable {
     /// A hash function of its own for each `seed`.
     public init(seed: UInt64) {
         self.seed = Self.fold(seed ^ Self.increment, Self.multiplier)
+        secret = Self.fold(seed ^ Self.multiplier, Self.increment) | 1
     }
 
     /// The hash of `count` bytes at `key`.
@@ -23,7 +26,7 @@ public struct KeyHasher: Sendable {
 
     /// The hash of `key`.
     public func hash(_ key: UnsafeRawBufferPointer) -> UInt64 {
-        guard let base = key.baseAddress else { return Self.fold(seed, Self.multiplier) }
+        guard let base = key.baseAddress else { return Self.fold(seed, secret) }
         return _hash(base, key.count)
     }
 
@@ -34,13 +37,13 @@ public struct KeyHasher: Sendable {
         var left = count
         while left > 16 {
             state = Self.fold(
-                next.loadUnaligned(as: UInt64.self) ^ Self.multiplier,
+                next.loadUnaligned(as: UInt64.self) ^ secret,
                 next.loadUnaligned(fromByteOffset: 8, as: UInt64.self) ^ state)
             next += 16
             left &-= 16
         }
         let (low, high) = Self.tail(next, left)
-        return Self.fold(low ^ Self.multiplier, high ^ state) ^ state &>> 32
+        return Self.fold(low ^ secret, high ^ state) ^ state &>> 32
     }
 
     /// The last 0...16 bytes as two words; which bytes overlap depends on the count alone, and the

@@ -36,15 +36,17 @@ public enum Limits {
 
     /// Bytes reserved for one journal file when it is created.
     public static let journalFileBytes = 64 << 20
-    /// Most payload bytes in one commit group; at least twice `commandBytesMax`, so that a command
-    /// always fits. Commands beyond it wait for the next group.
+    /// Most payload bytes in one commit group; a command's entries are never longer than the
+    /// command, and half of this is more than `commandBytesMax`, so a command always fits. Commands
+    /// beyond it wait for the next group.
     public static let groupBytesMax = 24 << 20
     /// Bytes of a commit group that `none` and `interval` write without waiting for their delay.
     public static let groupBytesEager = 1 << 20
     /// Longest time an update under `durability = none` stays in the process, milliseconds.
     public static let writeDelayMilliseconds = 10
-    /// Entries of a commit group from which on the next one waits for more; see `Committer`.
-    public static let gatherEntriesMin = 64
+    /// Bytes reserved for a commit group from which on the next one waits for more; see
+    /// `Committer`.
+    public static let gatherBytesMin = 2 << 10
     /// Longest such wait, microseconds.
     public static let gatherMicrosecondsMax = 1000
     /// Wait between two attempts to reserve journal space on a full disk, milliseconds.

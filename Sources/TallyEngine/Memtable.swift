@@ -110,6 +110,8 @@ struct Memtable: ~Copyable {
         let entry = directory[directoryIndex(hash)]
         let tag = Self.tag(hash)
         var index = UInt32(truncatingIfNeeded: hash) & entry.bucketMask
+        // Deletions may leave every bucket overflowing: then the leaf's size ends the search.
+        var probes = entry.bucketMask
         while true {
             let bucket = Bucket(entry.leaf, index)
             var matches = bucket.matches(tag)
@@ -117,7 +119,8 @@ struct Memtable: ~Copyable {
                 let record = entry.records + Int(bucket.offset(slot))
                 if Self.keyEquals(record, key, keyByteCount) { return record }
             }
-            if bucket.overflowCount == 0 { return nil }
+            if bucket.overflowCount == 0 || probes == 0 { return nil }
+            probes &-= 1
             index = (index &+ 1) & entry.bucketMask
         }
     }
@@ -166,6 +169,7 @@ struct Memtable: ~Copyable {
         let mask = leaf.pointee.bucketMask
         let home = UInt32(truncatingIfNeeded: hash) & mask
         var index = home
+        var probes = mask
         while true {
             let bucket = Bucket(leaf, index)
             var matches = bucket.matches(tag)
@@ -185,7 +189,8 @@ struct Memtable: ~Copyable {
                 shrinkIfSparse(leaf, hash: hash)
                 return value
             }
-            if bucket.overflowCount == 0 { return nil }
+            if bucket.overflowCount == 0 || probes == 0 { return nil }
+            probes &-= 1
             index = (index &+ 1) & mask
         }
     }
@@ -235,12 +240,18 @@ extension Memtable {
                 return leaf
             }
             let bucketCount = Int(leaf.pointee.bucketMask) + 1
-            if bucketCount < Self.leafBucketsMax || leaf.pointee.depth >= Self.depthMax {
+            if bucketCount < Self.leafBucketsMax || leaf.pointee.depth >= splitDepthMax {
                 replace(leaf, with: rebuilt(leaf, bucketCount: bucketCount * 2), hash: hash)
             } else {
                 split(leaf, hash: hash)
             }
         }
+    }
+
+    /// How deep leaves are split: 64 times deeper than evenly spread hashes need, and no more, so
+    /// that keys whose hashes agree make a leaf large instead of the directory.
+    private var splitDepthMax: Int {
+        min(Self.depthMax, max(2, Int.bitWidth - count.leadingZeroBitCount - 4))
     }
 
     private mutating func growRecords(_ leaf: Leaf, toFit needed: Int) {

@@ -7,8 +7,16 @@ public import TallyCore
 ///
 /// Not thread-safe: the owner locks.
 public struct Partition: ~Copyable {
-    /// Most bytes that one operation adds to the journal, its key not included.
-    public static let entryOverheadMax = 24
+    /// Most bytes that an operation adds to the journal, its key not included.
+    @inlinable @inline(__always)
+    public static func entryOverheadMax(_ kind: Operation.Kind) -> Int {
+        switch kind {
+        // An entry of its own, or a run that points back to one.
+        case .add: 24
+        case .set, .setIfAbsent, .setIfPresent: 13
+        case .delete, .clear, .get: 3
+        }
+    }
 
     private var table: Memtable
     private var pending = PendingEntries()

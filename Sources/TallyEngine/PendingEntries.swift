@@ -10,8 +10,8 @@ import TallyCore
 ///
 /// The entries' layout is `docs/journal.md`.
 struct PendingEntries: ~Copyable {
-    /// Most bytes that one operation adds to the journal, its key not included.
-    static let entryOverheadMax = Partition.entryOverheadMax
+    /// Most bytes of one entry, its key not included.
+    private static let entryOverheadMax = Partition.entryOverheadMax(.add)
 
     /// A key that was added to in this group.
     private struct AddedKey {
@@ -71,7 +71,9 @@ struct PendingEntries: ~Copyable {
     /// - Complexity: O(length of the key). Allocates only when the group outgrows its buffer.
     @inline(__always)
     mutating func append(_ operation: UnsafePointer<Operation>) -> Int {
-        let reserved = Int(operation.pointee.keyByteCount) &+ Self.entryOverheadMax
+        let reserved =
+            Int(operation.pointee.keyByteCount)
+            &+ Partition.entryOverheadMax(operation.pointee.kind)
         reservedBytes &+= reserved
         if operation.pointee.kind == .add {
             appendAdd(operation)

@@ -30,18 +30,19 @@ public final class AcknowledgementGate: Sendable {
         case .always: return false
         case .none: return true
         case .interval:
-            let deadline = min(
-                inFlightDeadline.load(ordering: .relaxed), openDeadline.load(ordering: .relaxed))
+            // The open one first: when it moves on it is in flight before it is open no more.
+            let open = openDeadline.load(ordering: .sequentiallyConsistent)
+            let deadline = min(open, inFlightDeadline.load(ordering: .sequentiallyConsistent))
             return deadline == Self.never || clock.monotonicNanoseconds() < deadline
         }
     }
 
     // MARK: The writing side
 
-    /// The open group is about to receive an operation. Called under a partition's lock, so that
+    /// The open group has received an operation. Called under a partition's lock, so that
     /// the group cannot close meanwhile.
     @inline(__always)
-    func willChange() {
+    func didChange() {
         guard case .interval(let milliseconds) = durability,
             openDeadline.load(ordering: .relaxed) == Self.never
         else { return }
@@ -52,8 +53,9 @@ public final class AcknowledgementGate: Sendable {
 
     /// The open group has been closed and goes to the disk. Called under all partitions' locks.
     func didClose() {
-        inFlightDeadline.store(openDeadline.load(ordering: .relaxed), ordering: .relaxed)
-        openDeadline.store(Self.never, ordering: .relaxed)
+        inFlightDeadline.store(
+            openDeadline.load(ordering: .relaxed), ordering: .sequentiallyConsistent)
+        openDeadline.store(Self.never, ordering: .sequentiallyConsistent)
     }
 
     /// Everything up to group `sequence` is on disk.

@@ -139,7 +139,7 @@ public final class Committer<D: Disk>: @unchecked Sendable {
     func gathering(after commit: Commit) -> (nanoseconds: Int, bytesMax: Int) {
         switch durability {
         case .always:
-            commit.entryCount < Limits.gatherEntriesMin
+            commit.reservedBytes < Limits.gatherBytesMin
                 ? (0, 0)
                 : (
                     min(commit.syncNanoseconds, Limits.gatherMicrosecondsMax * 1000),

@@ -32,7 +32,7 @@ final class JournalBudget: Sendable {
     }
 
     /// Bytes that wait for the next group, an upper bound.
-    var pendingBytes: Int { pending.load(ordering: .relaxed) }
+    var pendingBytes: Int { pending.load(ordering: .sequentiallyConsistent) }
 
     /// Whether reservations fail for lack of disk space.
     var isFull: Bool {
@@ -47,7 +47,9 @@ final class JournalBudget: Sendable {
     }
 
     func reserve(_ bytes: Int) -> Grant {
-        if pending.wrappingAdd(bytes, ordering: .relaxed).newValue > pendingMax {
+        // More than a group ever holds will not fit later either.
+        if bytes > pendingMax { return .full }
+        if pending.wrappingAdd(bytes, ordering: .sequentiallyConsistent).newValue > pendingMax {
             pending.wrappingSubtract(bytes, ordering: .relaxed)
             return .busy
         }

@@ -152,7 +152,7 @@ public final class Node: @unchecked Sendable {
         let reservedBefore = application.reservedBytes
         application.sequence = openSequence.pointee
         partitions.apply(operations, count: count, outcomes: outcomes, &application)
-        if application.reservedBytes > reservedBefore { gate.willChange() }
+        if application.reservedBytes > reservedBefore { gate.didChange() }
     }
 
     /// Tells the journal that there is work; call after one or more batches.

@@ -83,7 +83,8 @@ public struct OperationBatch: ~Copyable {
         (operations + count).initialize(to: operation)
         count &+= 1
         if operation.isWrite {
-            journalBytesMax &+= Int(operation.keyByteCount) &+ Partition.entryOverheadMax
+            journalBytesMax &+=
+                Int(operation.keyByteCount) &+ Partition.entryOverheadMax(operation.kind)
         }
     }
 

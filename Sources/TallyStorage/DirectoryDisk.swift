@@ -9,34 +9,38 @@ public final class DirectoryDisk: Disk {
 
     private static let lockName = "LOCK"
 
-    /// Opens `path`, creating it if it is not there, and locks it against other processes.
+    /// Opens `path` and locks it against other processes.
     ///
+    /// - Parameter isCreated: Whether to make the directory if it is not there.
     /// - Throws: `locked` when another process has it open.
-    public init(path: String) throws(DiskError) {
+    public init(path: String, isCreated: Bool = true) throws(DiskError) {
         self.path = path
-        if mkdir(path, 0o750) != 0, errno != EEXIST {
-            throw Self.error("create directory", path)
-        }
+        if isCreated { try Self.makeDirectory(path) }
         descriptor = Glibc.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard descriptor >= 0 else { throw Self.error("open directory", path) }
         lockDescriptor = openat(descriptor, Self.lockName, O_RDWR | O_CREAT | O_CLOEXEC, 0o640)
-        guard lockDescriptor >= 0 else {
-            let error = Self.error("open", "\(path)/\(Self.lockName)")
-            close(descriptor)
-            throw error
-        }
+        // From here on `deinit` closes what is open.
+        guard lockDescriptor >= 0 else { throw Self.error("open", "\(path)/\(Self.lockName)") }
         guard flock(lockDescriptor, LOCK_EX | LOCK_NB) == 0 else {
-            let error =
-                errno == EWOULDBLOCK
+            throw errno == EWOULDBLOCK
                 ? DiskError(.locked, operation: "lock", file: path) : Self.error("lock", path)
-            close(lockDescriptor)
-            close(descriptor)
-            throw error
         }
     }
 
+    /// Makes the directory if it is not there, and its name in its parent survive a power loss.
+    private static func makeDirectory(_ path: String) throws(DiskError) {
+        if mkdir(path, 0o750) != 0 {
+            guard errno == EEXIST else { throw error("create directory", path) }
+            return
+        }
+        let parent = Glibc.open(path + "/..", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard parent >= 0 else { throw error("open the parent of", path) }
+        defer { close(parent) }
+        guard fsync(parent) == 0 else { throw error("sync the parent of", path) }
+    }
+
     deinit {
-        close(lockDescriptor)
+        if lockDescriptor >= 0 { close(lockDescriptor) }
         close(descriptor)
     }
 

@@ -123,7 +123,8 @@ struct GroupHeader: Equatable {
     static let byteCount = 64
     static let sealFlag: UInt32 = 1
 
-    /// One more than the group before.
+    /// One more than in the group before; in a seal the same, so that nothing is missing where a
+    /// seal is: it may be seen before it is on disk.
     var sequence: UInt64
     /// The last group that was known to be on disk when this one was written.
     var durableSequence: UInt64

@@ -28,7 +28,7 @@ public enum JournalRecovery {
         visit: (JournalGroup, [GroupSection]) -> String?
     ) throws(JournalError) -> JournalOpening<D> {
         let scan = try JournalScanner.scan(disk, visit: visit)
-        let isClean = scan.isSealed || scan.lastSequence == 0
+        let isClean = scan.endedCleanly
         var highest = scan.highestNumber
         let log = (
             identity: scan.identity ?? identity,
@@ -55,11 +55,12 @@ public enum JournalRecovery {
         if names.contains(JournalFormat.temporaryName) {
             obsolete.append(JournalFormat.temporaryName)
         }
-        try setAside(disk, scan.unreadable)
+        try setAside(disk, scan.unreadable + (scan.lostGroups > 0 ? obsolete : []))
+        if scan.lostGroups > 0 { obsolete = [] }
         try remove(disk, obsolete)
         let writer = JournalWriter(
             disk: disk, configuration: configuration, identity: log.identity, epoch: log.epoch,
-            partitionCount: log.partitionCount, nextNumber: highest + 1,
+            partitionCount: log.partitionCount, isSealed: isClean, nextNumber: highest + 1,
             sequence: scan.lastSequence, logTimeMilliseconds: scan.logTimeMilliseconds)
         return JournalOpening(writer: writer, scan: scan)
     }
@@ -110,12 +111,13 @@ public enum JournalRecovery {
         }
     }
 
+    /// Gives files whose content may be wanted for an inquiry a name under which nothing counts.
     private static func setAside<D: Disk>(
         _ disk: D, _ names: [String]
     ) throws(JournalError) {
         guard !names.isEmpty else { return }
         try journalDisk { () throws(DiskError) in
-            for name in names { try disk.rename(name, to: name + ".unreadable") }
+            for name in names { try disk.rename(name, to: name + ".set-aside") }
             try disk.syncDirectory()
         }
     }

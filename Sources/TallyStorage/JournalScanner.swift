@@ -157,7 +157,7 @@ public struct JournalScanner<D: Disk> {
             byteCount: bytes.count)
         var offset = JournalFormat.sectorBytes
         while result.lostGroups == 0, let header = group(bytes, offset, file.header),
-            header.sequence == expected
+            header.sequence == expected || header.isSeal && header.sequence + 1 == expected
         {
             try visitGroup(header, bytes, offset, file, visit)
             summary.add(header, at: offset)
@@ -183,7 +183,7 @@ public struct JournalScanner<D: Disk> {
                 file: end.file, offset: end.offset, sequence: expected,
                 reason: "group \(expected) is not intact, but group \(proof.sequence) behind it is")
         }
-        result.lostGroups += later.count
+        result.lostGroups += later.count { !$0.isSeal }
     }
 
     private mutating func visitGroup(
@@ -329,6 +329,11 @@ public struct JournalScan: Sendable {
     /// Intact groups behind the end of history, which nobody was promised to find.
     public fileprivate(set) var lostGroups = 0
     var highestNumber: UInt64 = 0
+
+    /// Whether nothing hints at a crash: the journal is new or sealed, and nothing follows.
+    public var endedCleanly: Bool {
+        (isSealed || lastSequence == 0) && lostGroups == 0 && !isTorn
+    }
 
     init() {}
 }

@@ -45,6 +45,8 @@ public struct JournalWriter<D: Disk>: ~Copyable {
     /// Files before the current one with groups that are not synced.
     private var unsyncedFiles: [D.File] = []
     private var hasFailed = false
+    /// Whether the journal's last group is a seal, or it has none.
+    private var isSealed: Bool
 
     /// Most files that may wait for a sync before the oldest is synced.
     private static var unsyncedFilesMax: Int { 8 }
@@ -58,7 +60,8 @@ public struct JournalWriter<D: Disk>: ~Copyable {
 
     init(
         disk: D, configuration: JournalConfiguration, identity: LogIdentity, epoch: UInt32,
-        partitionCount: Int, nextNumber: UInt64, sequence: UInt64, logTimeMilliseconds: UInt64
+        partitionCount: Int, isSealed: Bool, nextNumber: UInt64, sequence: UInt64,
+        logTimeMilliseconds: UInt64
     ) {
         precondition(
             configuration.fileBytes
@@ -69,6 +72,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
         self.identity = identity
         self.epoch = epoch
         self.partitionCount = partitionCount
+        self.isSealed = isSealed
         self.nextNumber = nextNumber
         currentNumber = 0
         self.sequence = sequence
@@ -122,7 +126,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
         precondition(!hasFailed, "journal written after a failure")
         logTimeMilliseconds = max(logTimeMilliseconds, nowMilliseconds)
         let header = GroupHeader(
-            sequence: sequence + 1, durableSequence: durableSequence,
+            sequence: isSeal ? sequence : sequence + 1, durableSequence: durableSequence,
             logTimeMilliseconds: logTimeMilliseconds, payloadBytes: UInt32(group.payloadBytes),
             sectionCount: group.sectionCount, entryCount: group.entryCount,
             flags: isSeal ? GroupHeader.sealFlag : 0)
@@ -133,7 +137,8 @@ public struct JournalWriter<D: Disk>: ~Copyable {
             let (file, start) = (current, offset)
             try journalDisk { () throws(DiskError) in try file?.write(bytes, at: start) }
             offset += extent
-            sequence += 1
+            if !isSeal { sequence += 1 }
+            isSealed = isSeal
             return extent + wasted
         } catch {
             hasFailed = true
@@ -173,6 +178,10 @@ public struct JournalWriter<D: Disk>: ~Copyable {
     public mutating func sync() throws(JournalError) {
         precondition(!hasFailed, "journal synced after a failure")
         guard durableSequence < sequence else { return }
+        try syncFiles()
+    }
+
+    private mutating func syncFiles() throws(JournalError) {
         let files = unsyncedFiles + (current.map { [$0] } ?? [])
         do throws(JournalError) {
             for file in files {
@@ -186,11 +195,11 @@ public struct JournalWriter<D: Disk>: ~Copyable {
         durableSequence = sequence
     }
 
-    /// Ends the journal after its last group: writes the seal, cuts off what is unused and syncs.
+    /// Ends the journal after its last group, if it has no seal yet: writes the seal, cuts off what is unused and syncs.
     ///
     /// - Throws: `disk`. What was synced before stays so.
     public consuming func seal(nowMilliseconds: UInt64) throws(JournalError) {
-        if !hasFailed, sequence > 0 {
+        if !hasFailed, !isSealed {
             try sync()
             if prepared == nil, current == nil {
                 let request = fileRequest(nowMilliseconds: nowMilliseconds)
@@ -202,7 +211,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
                 let end = offset
                 try journalDisk { () throws(DiskError) in try current.truncate(end) }
             }
-            try sync()
+            try syncFiles()
         }
         if prepared != nil {
             let name = JournalFormat.fileName(nextNumber)

@@ -97,7 +97,7 @@ private func scanJournal(
     _ directory: String, visit: (JournalGroup, [GroupSection]) -> String?
 ) throws -> JournalScan {
     do {
-        let disk = try DirectoryDisk(path: directory)
+        let disk = try DirectoryDisk(path: directory, isCreated: false)
         return try JournalScanner.scan(disk, visit: visit)
     } catch let error as JournalError {
         print("DAMAGED: \(error)")

@@ -128,7 +128,7 @@ private struct Server {
                 "path": "\(settings.data)", "durability": "\(settings.durability)",
                 "counters": "\(opening.node.countAll().count)",
                 "groups": "\(scan.lastSequence)", "entries": "\(scan.entryCount)",
-                "clean": "\(scan.isSealed || scan.lastSequence == 0)",
+                "clean": "\(scan.endedCleanly)",
                 "milliseconds": "\(milliseconds)",
             ])
         if scan.isTorn {
@@ -141,7 +141,7 @@ private struct Server {
         }
         if scan.lostGroups > 0 {
             logger.warning(
-                "groups that were never synced are lost",
+                "groups that were never synced are lost; their files have been set aside",
                 metadata: ["groups": "\(scan.lostGroups)"])
         }
         if opening.node.isJournalFull {

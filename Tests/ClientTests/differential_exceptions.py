@@ -114,10 +114,13 @@ def server():
         OK + OK + error("Unrecognized option 'foo'"))
     yield "library names with spaces", encode("CLIENT", "SETINFO", "lib-name", "a b"), error(
         "lib-name cannot contain spaces, newlines or special characters.")
-    yield "no touch", commands("CLIENT NO-TOUCH ON", "CLIENT NO-TOUCH x"), OK + error("syntax error")
-    yield "a password in hello", command("HELLO 2 AUTH default pw"), error(
-        "AUTH <password> called without any password configured for the default user. "
-        "Are you sure your configuration is correct?")
+    yield (
+        "no touch", commands("CLIENT NO-TOUCH ON", "CLIENT NO-TOUCH x"),
+        OK + error("syntax error"))
+    for user in ["default", "nosuch"]:
+        yield f"the password of {user} in hello", command(f"HELLO 2 AUTH {user} pw"), error(
+            "AUTH <password> called without any password configured for the default user. "
+            "Are you sure your configuration is correct?")
     yield "keys of an unknown command", command("COMMAND GETKEYS nosuch"), error(
         "Invalid command specified")
     yield "keys of a command without keys", command("COMMAND GETKEYS PING"), error(
@@ -135,8 +138,23 @@ def server():
         b"*2\r\n$11\r\nappendfsync\r\n$6\r\nalways\r\n")
 
 
+def silence():
+    """What ends a connection ends it, and what is no command is none, also without replies."""
+    for mode in ["OFF", "SKIP"]:
+        quiet = command(f"CLIENT REPLY {mode}")
+        yield f"QUIT after reply {mode}", quiet + commands("QUIT", "PING"), b"<closed>"
+        yield (
+            f"a protocol error after reply {mode}", quiet + b"*1\r\nPING\r\n",
+            error("Protocol error: expected '$', got 'P'") + b"<closed>")
+    # In Redis, an empty command is the one that goes without a reply.
+    for empty in [b"*0\r\n", b"*-1\r\n", b"\r\n"]:
+        yield (
+            f"{empty!r} after reply SKIP",
+            command("CLIENT REPLY SKIP") + empty + commands("PING", "ECHO a"), b"$1\r\na\r\n")
+
+
 def all_differences():
-    for differences in (values, expiry, keys, unknown_commands, protocol, server):
+    for differences in (values, expiry, keys, unknown_commands, protocol, server, silence):
         for name, data, reply in differences():
             yield name, (data, reply)
 

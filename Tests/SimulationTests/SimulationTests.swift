@@ -18,7 +18,9 @@ struct SimulationTests {
     func nothingAcknowledgedIsLostAndNothingIsDoubled(seed: UInt64) {
         var world = World(seed: seed)
         world.run(steps: 600)
-        #expect(world.violations.isEmpty, "run again with TALLY_SIMULATION_SEED=\(seed)")
+        #expect(
+            world.violations.isEmpty,
+            "run again with TALLY_SIMULATION_SEED=\(seed); \(world.trace.suffix(12))")
     }
 
     @Test(arguments: [1, 7, 12, 30] as [UInt64])

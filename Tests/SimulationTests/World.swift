@@ -227,8 +227,7 @@ struct World {
         trace.append("recovered \(last)")
         let counters = Self.counters(opening.node)
         opening.node.checkInvariants()
-        // The seal of a clean stop is a group without operations.
-        let state = states[last] ?? states[last - 1]
+        let state = states[last]
         if counters != state {
             violations.append("group \(last) came back as \(counters), not \(state ?? [:])")
         }

@@ -73,6 +73,21 @@ struct ValueTests {
         #expect(Position(epoch: 2, sequence: 1) < Position(epoch: 2, sequence: 2))
     }
 
+    /// Words that cancel a constant of the hash function do not cancel its seed.
+    @Test func chosenWordsDoNotCollide() {
+        let hasher = KeyHasher(seed: 12345)
+        for constant in [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03, 0, .max] as [UInt64] {
+            var seen: Set<UInt64> = []
+            for number in 0..<1000 {
+                var key = withUnsafeBytes(of: constant.littleEndian) { Array($0) }
+                key += Array("{a}\(10_000 + number)".utf8)
+                seen.insert(key.withUnsafeBytes(hasher.hash))
+                seen.insert((key + key).withUnsafeBytes(hasher.hash))
+            }
+            #expect(seen.count == 2000)
+        }
+    }
+
     @Test func hashesDifferBySeedLengthAndByte() {
         let key = "key:000000000001"
         let first = KeyHasher(seed: 1)

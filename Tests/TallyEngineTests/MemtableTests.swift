@@ -81,6 +81,34 @@ struct MemtableTests {
         table.checkInvariants()
     }
 
+    /// In a small leaf that changes all the time every bucket may have overflowed at some time; a
+    /// search for what is not there must end all the same.
+    @Test(arguments: UInt64(1)...20)
+    func searchingForAbsentKeysEndsWhateverWasDeleted(seed: UInt64) {
+        var random = SeededGenerator(seed: seed)
+        let hasher = KeyHasher(seed: seed)
+        var table = Memtable(hasher: hasher)
+        var alive: Set<Int> = []
+        for _ in 0..<20_000 {
+            let number = Int.random(in: 0..<30, using: &random)
+            "key:\(number)".withBytes { key in
+                let hash = hasher.hash(key)
+                if alive.contains(number), alive.count > 8 {
+                    #expect(table.remove(key.baseAddress!, key.count, hash: hash) == 1)
+                    alive.remove(number)
+                } else if !alive.contains(number), alive.count < 20 {
+                    table.insert(key.baseAddress!, key.count, hash: hash, value: 1)
+                    alive.insert(number)
+                }
+            }
+            "absent:\(number)".withBytes { key in
+                #expect(table.find(key.baseAddress!, key.count, hash: hasher.hash(key)) == nil)
+                #expect(table.remove(key.baseAddress!, key.count, hash: hasher.hash(key)) == nil)
+            }
+        }
+        table.checkInvariants()
+    }
+
     @Test func removingAllGivesMemoryBack() {
         let hasher = KeyHasher(seed: 8)
         var table = Memtable(hasher: hasher)

@@ -165,6 +165,8 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     private func release() {
         guard !held.isEmpty else { return }
+        // What left before these were held back goes first.
+        loop.sendAll()
         loop.scratch.clear()
         held.release(into: &loop.scratch, where: server.node.gate.admits)
         if loop.scratch.readableBytes > 0 {
@@ -190,7 +192,11 @@ final class ConnectionHandler: ChannelInboundHandler {
         isPaused = false
         if input.readableBytes > 0 { workOnInput(context) }
         countBytes(context)
-        if !isPaused, !session.isClosing, !isDraining { setReading(true, context) }
+        if isDraining {
+            closeWhenDone(context)
+        } else if !isPaused, !session.isClosing {
+            setReading(true, context)
+        }
     }
 
     private func setReading(_ isOn: Bool, _ context: ChannelHandlerContext) {

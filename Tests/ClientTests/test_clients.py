@@ -161,7 +161,7 @@ def test_redis_py_info(client):
     assert info["loading"] == 0 and info["durability"] == "always" and info["journal_space"] == "ok"
     assert info["total_commands_processed"] >= 1 and info["journal_groups"] >= 1
     assert info["role"] == "master" and info["connected_slaves"] == 0
-    assert info["used_cpu_user"] > 0
+    assert isinstance(info["used_cpu_user"], float) and isinstance(info["used_cpu_sys"], float)
     assert info["db0"] == {"keys": 2, "expires": 0, "avg_ttl": 0}
     assert client.info("keyspace") == {"db0": {"keys": 2, "expires": 0, "avg_ttl": 0}}
     assert set(client.info("clients")) == {"connected_clients", "maxclients", "blocked_clients"}

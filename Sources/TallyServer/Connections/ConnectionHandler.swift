@@ -77,6 +77,15 @@ final class ConnectionHandler: ChannelInboundHandler {
         if isWritable { resumeIfPossible(context) }
     }
 
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        // The client sends no more, but it may still read.
+        if case ChannelEvent.inputClosed = event {
+            drain()
+        } else {
+            context.fireUserInboundEventTriggered(event)
+        }
+    }
+
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         // The peer went away; nobody is left to be told.
         context.close(promise: nil)

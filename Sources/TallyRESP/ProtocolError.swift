@@ -19,14 +19,17 @@ public enum ProtocolError: Error, Equatable, Sendable {
     /// All arguments together are too long.
     case commandTooLong
 
-    /// The text of the error reply, as Redis has it where Redis has it.
-    public var message: String {
+    /// The text of the error reply, as Redis has it where Redis has it; not always UTF-8.
+    public var message: [UInt8] {
+        if case .expectedBulk(let byte) = self {
+            return Array("ERR Protocol error: expected '$', got '".utf8) + [byte]
+                + Array("'".utf8)
+        }
         let reason =
             switch self {
             case .invalidMultibulkLength: "invalid multibulk length"
             case .invalidBulkLength: "invalid bulk length"
-            case .expectedBulk(let byte):
-                "expected '$', got '\(Character(UnicodeScalar(byte)))'"
+            case .expectedBulk: "expected '$'"
             case .multibulkCountTooLong: "too big mbulk count string"
             case .bulkCountTooLong: "too big bulk count string"
             case .inlineTooLong: "too big inline request"
@@ -34,6 +37,6 @@ public enum ProtocolError: Error, Equatable, Sendable {
             case .missingLineEnd: "expected CRLF"
             case .commandTooLong: "too big command"
             }
-        return "ERR Protocol error: \(reason)"
+        return Array("ERR Protocol error: \(reason)".utf8)
     }
 }

@@ -265,7 +265,7 @@ public struct RESPParser: ~Copyable {
         line = line.drop(while: Self.isSpace)
         guard !line.isEmpty else { return nil }
         let start = unquotedCount
-        while let byte = line.first, !Self.isSpace(byte) {
+        while let byte = line.first, !Self.endsWord(byte) {
             line.removeFirst()
             switch byte {
             case UInt8(ascii: "\""): try quoted(&line, by: byte, hasEscapes: true)
@@ -331,6 +331,10 @@ public struct RESPParser: ~Copyable {
         case UInt8(ascii: "A")...UInt8(ascii: "F"): byte - UInt8(ascii: "A") + 10
         default: nil
         }
+    }
+
+    private static func endsWord(_ byte: UInt8) -> Bool {
+        isSpace(byte) && byte != 0x0b && byte != 0x0c
     }
 
     private static func isSpace(_ byte: UInt8) -> Bool {

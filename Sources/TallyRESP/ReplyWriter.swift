@@ -85,10 +85,14 @@ public struct ReplyWriter: ~Copyable {
 
     /// `-text`; line breaks in it become spaces.
     public mutating func error(_ text: String) {
-        var text = text
-        text.withUTF8 { utf8 in
+        error(bytes: Array(text.utf8))
+    }
+
+    /// `-text`, of bytes that need not be UTF-8; line breaks in it become spaces.
+    public mutating func error(bytes text: [UInt8]) {
+        text.withUnsafeBytes { text in
             let start = byteCount
-            line(UInt8(ascii: "-"), UnsafeRawBufferPointer(utf8))
+            line(UInt8(ascii: "-"), text)
             for offset in (start + 1)..<(byteCount - 2) {
                 let byte = bytes.load(fromByteOffset: offset, as: UInt8.self)
                 if byte == UInt8(ascii: "\r") || byte == UInt8(ascii: "\n") {

@@ -34,7 +34,7 @@ private func parse(_ bytes: UnsafeRawBufferPointer, pieceBytes: Int) -> UInt32 {
                 precondition(byteCount > 0 && byteCount <= piece.count, "command too long")
                 start += byteCount
             } catch {
-                found.update(UInt64(error.message.utf8.count))
+                found.update(UInt64(error.message.count))
                 return found.value
             }
             let arguments = parser.arguments

@@ -23,7 +23,7 @@ extension CommandProcessor {
             if let spec = CommandTable.find(name) {
                 replyInfo(spec, version)
             } else {
-                replies.nullArray(version)
+                replies.null(version)
             }
         }
     }

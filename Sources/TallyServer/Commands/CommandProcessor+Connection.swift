@@ -77,6 +77,10 @@ extension CommandProcessor {
         guard let index = Decimal.parse(arguments[1]) else {
             return replies.error("ERR value is not an integer or out of range")
         }
+        guard Int32(exactly: index) != nil else {
+            return replies.error(
+                "ERR value is out of range, value must between -2147483648 and 2147483647")
+        }
         if index == 0 {
             replies.simple("OK")
         } else {
@@ -87,6 +91,7 @@ extension CommandProcessor {
     private mutating func reset(_ session: inout Session) {
         session.version = .two
         session.replyMode = .on
+        session.hasTurnedRepliesOn = true
         session.client.update {
             $0.name = ""
             $0.protocolVersion = 2
@@ -190,10 +195,10 @@ extension CommandProcessor {
             } else if option.equalsIgnoringCase("id"), arguments.count > 3 {
                 var wanted: Set<UInt64> = []
                 while index < arguments.count {
-                    guard let id = Decimal.parse(arguments[index]), id > 0 else {
+                    guard let id = Decimal.parse(arguments[index]) else {
                         return replies.error("ERR Invalid client ID")
                     }
-                    wanted.insert(UInt64(id))
+                    if id > 0 { wanted.insert(UInt64(id)) }
                     index += 1
                 }
                 clients.removeAll { !wanted.contains($0.id) }
@@ -246,6 +251,7 @@ extension CommandProcessor {
         let mode = arguments[2]
         if mode.equalsIgnoringCase("on") {
             session.replyMode = .on
+            session.hasTurnedRepliesOn = true
             replies.simple("OK")
         } else if mode.equalsIgnoringCase("off") {
             session.replyMode = .off

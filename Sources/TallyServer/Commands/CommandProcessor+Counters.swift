@@ -122,9 +122,12 @@ extension CommandProcessor {
             }
         }
         let first = batch.count
+        // A single pair is no unit, and needs none.
+        let kind: Operation.Kind =
+            id == .multipleSetIfAbsent && count == 3 ? .setIfAbsent : .set
         for index in stride(from: 1, to: count, by: 2) {
             let value = Decimal.parse(arguments[index + 1]) ?? 0
-            batch.append(.set, key: arguments[index], operand: value)
+            batch.append(kind, key: arguments[index], operand: value)
         }
         batch.makeUnit(from: first, condition: id == .multipleSet ? .none : .allAbsent)
         plan(id == .multipleSet ? .ok : .flag, from: first, &session)

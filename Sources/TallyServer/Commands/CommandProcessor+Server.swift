@@ -32,15 +32,18 @@ extension CommandProcessor {
     // MARK: CONFIG
 
     mutating func configGet(_ session: borrowing Session) {
-        let patterns = (2..<arguments.count).map {
-            GlobPattern(arguments[$0].text.lowercased())
-        }
-        let found = ConfigParameter.all.filter { parameter in
-            patterns.contains { $0.matches(parameter.name) }
+        let patterns = (2..<arguments.count).map { arguments[$0].text }
+        var found: [(name: String, parameter: ConfigParameter)] = []
+        for parameter in ConfigParameter.all {
+            let pattern = patterns.first { GlobPattern($0.lowercased()).matches(parameter.name) }
+            guard let pattern else { continue }
+            // A name that was spelled out comes back as it was spelled.
+            let isName = pattern.lowercased() == parameter.name
+            found.append((isName ? pattern : parameter.name, parameter))
         }
         replies.map(found.count, session.version)
-        for parameter in found {
-            replies.bulk(parameter.name)
+        for (name, parameter) in found {
+            replies.bulk(name)
             replies.bulk(parameter.value(server))
         }
     }

@@ -66,7 +66,7 @@ struct CommandProcessor: ~Copyable {
                         count: bytes.count &- offset))
             } catch {
                 guard flush(session) else { return busy(batchStart, &session) }
-                replies.error(error.message)
+                replies.error(bytes: error.message)
                 server.statistics.protocolErrors.wrappingAdd(1, ordering: .relaxed)
                 session.isClosing = true
                 offset = bytes.count
@@ -116,7 +116,7 @@ struct CommandProcessor: ~Copyable {
     @inline(__always)
     private mutating func dispatch(_ session: inout Session) -> Bool {
         let name = arguments[0]
-        guard let index = lookup.find(name) else { return reject(unknown(session), &session) }
+        guard let index = lookup.find(name) else { return reject(bytes: unknown(), &session) }
         let command = commands[index]
         session.lastCommand = command.id
         guard command.accepts(argumentCount: arguments.count) else {
@@ -142,8 +142,8 @@ struct CommandProcessor: ~Copyable {
         } else {
             run(id, &session)
         }
-        let isSilent = mode == .skipNext || mode == .off && session.replyMode == .off
-        if isSilent { replies.truncate(to: start) }
+        if mode != .on, !session.hasTurnedRepliesOn { replies.truncate(to: start) }
+        session.hasTurnedRepliesOn = false
         return true
     }
 
@@ -155,8 +155,8 @@ struct CommandProcessor: ~Copyable {
             })
         else {
             replies.error(
-                "ERR unknown subcommand '\(name.prefixText(128))'. Try \(container.name.uppercased()) HELP."
-            )
+                bytes: Array("ERR unknown subcommand '".utf8) + name.prefix(128)
+                    + Array("'. Try \(container.name.uppercased()) HELP.".utf8))
             return
         }
         guard subcommand.accepts(argumentCount: arguments.count) else {
@@ -171,8 +171,12 @@ struct CommandProcessor: ~Copyable {
 
     /// Replies with an error, behind what came before.
     mutating func reject(_ message: String, _ session: inout Session) -> Bool {
+        reject(bytes: Array(message.utf8), &session)
+    }
+
+    private mutating func reject(bytes message: [UInt8], _ session: inout Session) -> Bool {
         guard flush(session) else { return false }
-        if session.takeReplyMode() == .on { replies.error(message) }
+        if session.takeReplyMode() == .on { replies.error(bytes: message) }
         return true
     }
 
@@ -180,14 +184,14 @@ struct CommandProcessor: ~Copyable {
         "ERR wrong number of arguments for '\(name)' command"
     }
 
-    private func unknown(_ session: borrowing Session) -> String {
-        let name = arguments[0].prefixText(128)
-        var shownArguments = ""
-        for index in 1..<max(1, arguments.count) where shownArguments.utf8.count < 128 {
-            let shown = arguments[index].prefixText(128 - shownArguments.utf8.count)
-            shownArguments += "'\(shown)' "
+    private func unknown() -> [UInt8] {
+        var shown: [UInt8] = []
+        for index in 1..<max(1, arguments.count) where shown.count < 128 {
+            let argument = arguments[index].prefix(128 - shown.count)
+            shown += Array("'".utf8) + argument + Array("' ".utf8)
         }
-        return "ERR unknown command '\(name)', with args beginning with: \(shownArguments)"
+        return Array("ERR unknown command '".utf8) + arguments[0].prefix(128)
+            + Array("', with args beginning with: ".utf8) + shown
     }
 
     // MARK: Batches

@@ -15,6 +15,8 @@ struct Session: ~Copyable {
     var parser = RESPParser()
     var version = RESPVersion.two
     var replyMode = ReplyMode.on
+    /// Whether the command at hand has just turned replies on, and so gets one.
+    var hasTurnedRepliesOn = false
     var lastCommand: CommandID?
     /// Whether to close once all replies have left.
     var isClosing = false

@@ -90,8 +90,8 @@ extension CommandProcessor {
 
     private mutating func reset(_ session: inout Session) {
         session.version = .two
+        session.hasTurnedRepliesOn = session.replyMode == .off
         session.replyMode = .on
-        session.hasTurnedRepliesOn = true
         session.client.update {
             $0.name = ""
             $0.protocolVersion = 2

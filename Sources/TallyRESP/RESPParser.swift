@@ -52,9 +52,6 @@ public struct RESPParser: ~Copyable {
         unquoted.deallocate()
     }
 
-    /// Bytes that the unfinished command needs in all, as far as it has said.
-    public var byteCountExpected: Int { position + (bulkByteCount.map { $0 + 2 } ?? 0) }
-
     /// Looks for the command that starts `bytes`.
     ///
     /// - Throws: `ProtocolError`; the connection then has no further commands.

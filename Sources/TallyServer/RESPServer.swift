@@ -12,7 +12,6 @@ public final class RESPServer: Service, Sendable {
     private let configuration: ServerConfiguration
     private let logger: Logger
     private let loops = Locked<[LoopContext]>([])
-    private let boundPort = Atomic<Int>(0)
 
     /// Longest time that connections get to finish when the server stops, milliseconds.
     private static let drainMillisecondsMax = 10_000
@@ -49,7 +48,6 @@ public final class RESPServer: Service, Sendable {
             try? await group.shutdownGracefully()
             throw error
         }
-        boundPort.store(channel.localAddress?.port ?? 0, ordering: .relaxed)
         logger.info(
             "ready to accept connections",
             metadata: [

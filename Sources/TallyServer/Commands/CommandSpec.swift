@@ -21,7 +21,6 @@ struct CommandSpec: Sendable {
         case write, readonly, denyoom, admin, noscript, loading, stale, fast
         case noAuth = "no_auth"
         case allowBusy = "allow_busy"
-        case noAsyncLoading = "no_async_loading"
     }
 
     enum Group: String, Sendable {

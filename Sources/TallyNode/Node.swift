@@ -155,10 +155,11 @@ public final class Node: @unchecked Sendable {
         if application.reservedBytes > reservedBefore { gate.didChange() }
     }
 
-    /// Tells the journal that there is work; call after one or more batches.
+    /// Tells the journal if there is work for it; call after one or more batches.
     @inline(__always)
     public func wakeJournal() {
-        if budget.pendingBytes >= wakeThresholdBytes.load(ordering: .relaxed) { wakeUp.signal() }
+        let pending = budget.pendingBytes
+        if pending > 0, pending >= wakeThresholdBytes.load(ordering: .relaxed) { wakeUp.signal() }
     }
 
     // MARK: Units

@@ -93,6 +93,8 @@ public struct Outcome: Equatable, Sendable {
     public var acceptedCount: UInt32
     /// `get`, `set…`, `delete`: the value before, 0 if absent. `add`: the value after.
     public var value: Int64
+    /// The latest commit group that this reflects: it must be on disk before anybody may know.
+    public var sequence: UInt64 = 0
 
     /// An outcome in all its parts.
     @inlinable

@@ -29,8 +29,6 @@ public struct PartitionTable: ~Copyable {
         public let isMemoryFull: Bool
         /// Whether operations that would change anything are refused.
         public let isJournalFull: Bool
-        /// The latest commit group that an outcome reflects.
-        public var latestSequence: UInt64 = 0
         /// Journal bytes that the applied operations may take, an upper bound.
         public private(set) var reservedBytes = 0
         /// How much more memory, bytes, the counters take than before.
@@ -41,11 +39,6 @@ public struct PartitionTable: ~Copyable {
             sequence = 0
             self.isMemoryFull = isMemoryFull
             self.isJournalFull = isJournalFull
-        }
-
-        @inline(__always)
-        fileprivate mutating func note(_ sequence: UInt64) {
-            latestSequence = max(latestSequence, sequence)
         }
 
         @inline(__always)
@@ -96,7 +89,7 @@ public struct PartitionTable: ~Copyable {
         _ application: inout Application
     ) {
         let partition = partitions + Int(operation.pointee.partition)
-        defer { application.note(partition.pointee.lastSequence) }
+        defer { outcome.pointee.sequence = partition.pointee.lastSequence }
         if operation.pointee.isWrite {
             if application.isJournalFull {
                 outcome.pointee = Outcome(.journalFull, wasPresent: false, value: 0)

@@ -75,8 +75,8 @@ public final class Node: @unchecked Sendable {
 
     /// What `execute` did.
     public enum Execution: Equatable, Sendable {
-        /// All operations have their outcomes, which reflect everything up to this commit group.
-        case done(sequence: UInt64)
+        /// All operations have their outcomes.
+        case done
         /// Nothing was executed, because too much waits for the disk. Try again when the journal
         /// has moved.
         case busy
@@ -122,7 +122,7 @@ public final class Node: @unchecked Sendable {
         if application.allocatedBytes != 0 {
             memoryBytes.wrappingAdd(application.allocatedBytes, ordering: .relaxed)
         }
-        return .done(sequence: application.latestSequence)
+        return .done
     }
 
     /// The lock that guards a partition.
@@ -177,9 +177,8 @@ public final class Node: @unchecked Sendable {
             }
             for index in 0..<count {
                 outcomes[index] = Outcome(refusal, wasPresent: false, value: 0)
-                application.latestSequence = max(
-                    application.latestSequence,
-                    partitions.partition(Int(operations[index].partition)).pointee.lastSequence)
+                outcomes[index].sequence =
+                    partitions.partition(Int(operations[index].partition)).pointee.lastSequence
             }
         }
     }
@@ -215,7 +214,7 @@ public final class Node: @unchecked Sendable {
         for index in 0..<batch.count {
             batch.outcomes[index] = Outcome(.applied, wasPresent: true, value: 1)
         }
-        return .done(sequence: 0)
+        return .done
     }
 
     // MARK: Closing groups

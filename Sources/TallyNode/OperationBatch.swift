@@ -70,6 +70,14 @@ public struct OperationBatch: ~Copyable {
         operations[first].unitCondition = condition
     }
 
+    /// The latest commit group that the outcomes of these operations reflect.
+    @inline(__always)
+    public func latestSequence(_ operations: Range<Int>) -> UInt64 {
+        var latest: UInt64 = 0
+        for index in operations { latest = max(latest, outcomes[index].sequence) }
+        return latest
+    }
+
     /// Empties the batch.
     public mutating func removeAll() {
         count = 0

@@ -74,6 +74,7 @@ public final class RESPServer: Service, Sendable {
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.socketOption(.so_keepalive), value: 1)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
+            .childChannelOption(.autoRead, value: false)
             .childChannelOption(
                 .writeBufferWaterMark,
                 value: .init(low: Limits.outputBytesMax / 2, high: Limits.outputBytesMax)

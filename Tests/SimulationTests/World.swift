@@ -100,20 +100,20 @@ struct World {
         defer { for key in keys { key.deallocate() } }
         if random.once(in: 100) {
             batch.appendClear()
-            guard case .done(let sequence) = node.execute(&batch) else { return }
+            guard node.execute(&batch) == .done else { return }
             if batch.outcomes[0].status != .journalFull { model = [:] }
-            finish(sequence)
+            finish(batch.latestSequence(0..<batch.count))
             return
         }
         for (step, key) in zip(steps, keys) {
             batch.append(step.kind, key: key, operand: step.operand)
         }
         if isUnit { batch.makeUnit(from: 0) }
-        guard case .done(let sequence) = node.execute(&batch) else { return }
+        guard node.execute(&batch) == .done else { return }
         for (index, step) in steps.enumerated() {
             check(batch.outcomes[index], of: step)
         }
-        finish(sequence)
+        finish(batch.latestSequence(0..<batch.count))
     }
 
     private mutating func finish(_ sequence: UInt64) {

@@ -48,8 +48,9 @@ struct HandDrivenNode: Sendable {
             batch.append(operation.0, key: key, operand: operation.2)
         }
         if let unit { batch.makeUnit(from: 0, condition: unit) }
-        guard case .done(let sequence) = node.execute(&batch) else { return nil }
-        return ((0..<batch.count).map { batch.outcomes[$0] }, sequence)
+        guard node.execute(&batch) == .done else { return nil }
+        let all = 0..<batch.count
+        return (all.map { batch.outcomes[$0] }, batch.latestSequence(all))
     }
 
     func add(_ key: String, _ delta: Int64 = 1) -> (value: Int64, sequence: UInt64)? {

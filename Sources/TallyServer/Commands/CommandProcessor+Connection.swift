@@ -43,6 +43,7 @@ extension CommandProcessor {
         case .configGet: configGet(session)
         case .configSet: configSet(session)
         case .configResetStatistics:
+            publishCounts()
             server.statistics.reset()
             replies.simple("OK")
         case .clientHelp: help("client")

@@ -25,6 +25,7 @@ extension CommandProcessor {
         }
         let all = server.node.countAll()
         noteSequence(all.sequence)
+        publishCounts()
         replies.verbatim(
             InfoReport(server: server, counters: all.count).text(sections), session.version)
     }

@@ -1,29 +1,61 @@
-import NIOCore
 import Synchronization
 import TallyCore
 import TallyNode
 import TallyRESP
 
-/// Turns one connection's bytes into replies: parses a stretch of commands, executes the counter
-/// operations among them as one batch, and encodes their replies in order.
+/// Turns the bytes of an event loop's connections into replies: parses commands, gathers the
+/// counter operations among them into one batch, executes it, and encodes the replies in order.
 ///
-/// One per event loop, used for one connection at a time. It knows nothing of sockets.
+/// One per event loop. Each stretch of bytes has an owner, a number by which the caller knows whose
+/// replies are whose; the commands of many owners share a batch, so that what a batch costs is paid
+/// once for all connections that were ready together. It knows nothing of sockets.
 struct CommandProcessor: ~Copyable {
     let server: ServerContext
     private let node: Node
     private let lookup: CommandLookup
     private let commands: UnsafeMutablePointer<ServerContext.Command>
     var batch: OperationBatch
+    /// What has been encoded since the last `removeDeliveries`.
     var replies = ReplyWriter()
-    private var plans: [ReplyPlan] = []
+    /// Whose replies those are, in order.
+    private(set) var deliveries: [Delivery] = []
+    /// What has happened since it was last taken.
+    var counts = Counts()
+
+    /// How the operations in `batch` become replies.
+    private let plans: UnsafeMutablePointer<ReplyPlan>
+    private var planCount = 0
+    /// Whose plans those are, in order; the last one's end is `planCount`.
+    private var stretches: [Stretch] = []
     /// The command at hand.
     private(set) var arguments = CommandArguments()
-    /// The latest commit group that a reply of this stretch reflects.
+    /// The latest commit group that the reply at hand reflects.
     private var sequence: UInt64 = 0
-    private var commandCount = 0
 
-    /// Operations that are executed together at most, unless one command has more.
+    /// Commands that are executed together at most.
     private static var batchCountMax: Int { 512 }
+
+    /// Encoded replies of one owner.
+    struct Delivery {
+        let owner: Int
+        /// Where in `replies` they are.
+        var bytes: Range<Int>
+        /// The latest commit group that they reflect.
+        var sequence: UInt64
+        var commandCount: Int
+    }
+
+    struct Counts {
+        var commands: UInt64 = 0
+        var inputBytes: UInt64 = 0
+        var outputBytes: UInt64 = 0
+    }
+
+    private struct Stretch {
+        let owner: Int
+        let version: RESPVersion
+        let planStart: Int
+    }
 
     init(server: ServerContext) {
         self.server = server
@@ -31,32 +63,41 @@ struct CommandProcessor: ~Copyable {
         lookup = server.lookup
         commands = server.commands
         batch = server.node.makeBatch()
-        plans.reserveCapacity(Self.batchCountMax)
+        plans = .allocate(capacity: Self.batchCountMax)
+        deliveries.reserveCapacity(64)
+        stretches.reserveCapacity(64)
     }
 
-    /// What came of a stretch of bytes.
+    deinit { plans.deallocate() }
+
+    /// Where `process` stopped.
     struct Progress {
+        enum Stop {
+            /// All whole commands are dealt with, or the session is closing.
+            case inputEnd
+            /// The replies should leave before there are more.
+            case repliesLong
+            /// The journal has too much to write: `flush` must succeed before anything else.
+            case journalBusy
+        }
+
         /// Bytes that need not be presented again.
-        var consumedBytes: Int
-        /// The latest commit group that any of the replies reflects.
-        var sequence: UInt64
-        var commandCount: Int
-        /// Whether the journal has too much to write; what is left is to be presented again.
-        var isBusy: Bool
+        let consumedBytes: Int
+        let stop: Stop
     }
 
-    /// Executes all whole commands in `bytes` and appends their replies to `replies`.
+    /// Whether commands wait to be executed by `flush`.
+    var hasGathered: Bool { planCount > 0 }
+
+    /// Gathers all whole commands in `bytes`, and executes some of them.
     ///
-    /// - Parameter bytes: What has arrived and was not consumed before. Must stay in place.
+    /// - Parameter bytes: What has arrived and was not consumed before. While `hasGathered`, it must
+    ///   stay in place.
     mutating func process(
-        _ bytes: UnsafeRawBufferPointer, _ session: inout Session
+        _ bytes: UnsafeRawBufferPointer, of owner: Int, _ session: inout Session
     ) -> Progress {
-        let repliesStart = replies.byteCount
-        sequence = 0
-        commandCount = 0
         var offset = 0
-        // Where to go back to if the batch cannot be executed now.
-        var batchStart = Resume(offset: 0, replyMode: session.replyMode)
+        let repliesEnd = replies.byteCount + Limits.outputBytesMax
         while !session.isClosing, offset < bytes.count {
             let found: RESPParser.Found
             do throws(ProtocolError) {
@@ -65,8 +106,9 @@ struct CommandProcessor: ~Copyable {
                         start: bytes.baseAddress.unsafelyUnwrapped + offset,
                         count: bytes.count &- offset))
             } catch {
-                guard flush(session) else { return busy(batchStart, &session) }
-                replies.error(bytes: error.message)
+                guard replyAtOnce(owner, { $0.replies.error(bytes: error.message) }) else {
+                    return presentAgain(from: offset, &session)
+                }
                 server.statistics.protocolErrors.wrappingAdd(1, ordering: .relaxed)
                 session.isClosing = true
                 offset = bytes.count
@@ -75,37 +117,27 @@ struct CommandProcessor: ~Copyable {
             guard case .command(let byteCount) = found else { break }
             arguments = session.parser.arguments
             if arguments.count > 0 {
-                if plans.isEmpty {
-                    batchStart = Resume(offset: offset, replyMode: session.replyMode)
+                guard dispatch(owner, &session) else {
+                    return presentAgain(from: offset, &session)
                 }
-                guard dispatch(&session) else { return busy(batchStart, &session) }
-                commandCount &+= 1
+                counts.commands &+= 1
             }
             offset &+= byteCount
-            if batch.count >= Self.batchCountMax || !arguments.areInPlace {
-                guard flush(session) else { return busy(batchStart, &session) }
+            if planCount >= Self.batchCountMax || batch.count >= Self.batchCountMax
+                || !arguments.areInPlace
+            {
+                guard flush() else { return Progress(consumedBytes: offset, stop: .journalBusy) }
             }
-            if replies.byteCount - repliesStart >= Limits.outputBytesMax { break }
+            if replies.byteCount >= repliesEnd {
+                return Progress(consumedBytes: offset, stop: .repliesLong)
+            }
         }
-        guard flush(session) else { return busy(batchStart, &session) }
-        return Progress(
-            consumedBytes: offset, sequence: sequence, commandCount: commandCount, isBusy: false)
+        return Progress(consumedBytes: offset, stop: .inputEnd)
     }
 
-    private struct Resume {
-        var offset: Int
-        var replyMode: Session.ReplyMode
-    }
-
-    private mutating func busy(_ start: Resume, _ session: inout Session) -> Progress {
-        commandCount -= plans.count
-        batch.removeAll()
-        plans.removeAll(keepingCapacity: true)
+    private func presentAgain(from offset: Int, _ session: inout Session) -> Progress {
         session.parser = RESPParser()
-        session.replyMode = start.replyMode
-        return Progress(
-            consumedBytes: start.offset, sequence: sequence, commandCount: max(0, commandCount),
-            isBusy: true)
+        return Progress(consumedBytes: offset, stop: .journalBusy)
     }
 
     // MARK: Dispatch
@@ -114,29 +146,38 @@ struct CommandProcessor: ~Copyable {
     ///
     /// - Returns: false if nothing could be done because the journal is busy.
     @inline(__always)
-    private mutating func dispatch(_ session: inout Session) -> Bool {
+    private mutating func dispatch(_ owner: Int, _ session: inout Session) -> Bool {
         let name = arguments[0]
-        guard let index = lookup.find(name) else { return reject(bytes: unknown(), &session) }
+        guard let index = lookup.find(name) else { return reject(owner, unknown(), &session) }
         let command = commands[index]
         session.lastCommand = command.id
         guard command.accepts(argumentCount: arguments.count) else {
-            return reject(Self.wrongArity(server.specs[index].fullName), &session)
+            return reject(
+                owner, Refusal(Self.wrongArity(server.specs[index].fullName)), &session)
         }
-        switch command.id {
-        case .increment: return add(1, &session)
-        case .get: return read(.value, &session)
-        default: return dispatchOther(command.id, index, &session)
+        let plan: ReplyPlan?
+        do throws(Refusal) {
+            switch command.id {
+            case .increment: plan = try add(1)
+            case .get: plan = try read(.value)
+            default: plan = try planCounter(command.id)
+            }
+        } catch {
+            return reject(owner, error, &session)
         }
+        guard let plan else { return runAtOnce(command.id, index, owner, &session) }
+        note(plan, owner, &session)
+        return true
     }
 
-    private mutating func dispatchOther(
-        _ id: CommandID, _ index: Int, _ session: inout Session
+    /// Runs a command that is no counter operation, behind what came before it.
+    private mutating func runAtOnce(
+        _ id: CommandID, _ index: Int, _ owner: Int, _ session: inout Session
     ) -> Bool {
-        if let handled = dispatchCounter(id, &session) { return handled }
-        // Everything else replies at once, behind what came before it.
-        guard flush(session) else { return false }
+        guard flush() else { return false }
         let start = replies.byteCount
         let mode = session.takeReplyMode()
+        sequence = 0
         if !server.specs[index].subcommands.isEmpty, arguments.count > 1 {
             runSubcommand(server.specs[index], &session)
         } else {
@@ -144,6 +185,7 @@ struct CommandProcessor: ~Copyable {
         }
         if mode != .on, !session.hasTurnedRepliesOn { replies.truncate(to: start) }
         session.hasTurnedRepliesOn = false
+        deliver(to: owner, from: start, commandCount: 1)
         return true
     }
 
@@ -169,73 +211,127 @@ struct CommandProcessor: ~Copyable {
 
     // MARK: Errors
 
-    /// Replies with an error, behind what came before.
-    mutating func reject(_ message: String, _ session: inout Session) -> Bool {
-        reject(bytes: Array(message.utf8), &session)
+    /// Why a command is not executed, as its error reply.
+    struct Refusal: Error {
+        let message: [UInt8]
+
+        init(_ message: String) { self.message = Array(message.utf8) }
+        init(bytes message: [UInt8]) { self.message = message }
     }
 
-    private mutating func reject(bytes message: [UInt8], _ session: inout Session) -> Bool {
-        guard flush(session) else { return false }
-        if session.takeReplyMode() == .on { replies.error(bytes: message) }
-        return true
+    private mutating func reject(
+        _ owner: Int, _ refusal: Refusal, _ session: inout Session
+    ) -> Bool {
+        guard flush() else { return false }
+        guard session.takeReplyMode() == .on else { return true }
+        return replyAtOnce(owner) { $0.replies.error(bytes: refusal.message) }
     }
 
     static func wrongArity(_ name: String) -> String {
         "ERR wrong number of arguments for '\(name)' command"
     }
 
-    private func unknown() -> [UInt8] {
+    private func unknown() -> Refusal {
         var shown: [UInt8] = []
         for index in 1..<max(1, arguments.count) where shown.count < 128 {
             let argument = arguments[index].prefix(128 - shown.count)
             shown += Array("'".utf8) + argument + Array("' ".utf8)
         }
-        return Array("ERR unknown command '".utf8) + arguments[0].prefix(128)
-            + Array("', with args beginning with: ".utf8) + shown
+        return Refusal(
+            bytes: Array("ERR unknown command '".utf8) + arguments[0].prefix(128)
+                + Array("', with args beginning with: ".utf8) + shown)
     }
 
     // MARK: Batches
 
-    /// Notes how the outcomes of the operations from `first` on become one reply.
+    /// Notes how the latest operations of the batch become one reply.
     @inline(__always)
-    mutating func plan(_ shape: ReplyPlan.Shape, from first: Int, _ session: inout Session) {
-        plans.append(
-            ReplyPlan(
-                shape: shape, isSilent: session.takeReplyMode() != .on,
-                first: UInt32(truncatingIfNeeded: first),
-                count: UInt32(truncatingIfNeeded: batch.count &- first)))
+    private mutating func note(_ plan: ReplyPlan, _ owner: Int, _ session: inout Session) {
+        if stretches.last?.owner != owner {
+            stretches.append(
+                Stretch(owner: owner, version: session.version, planStart: planCount))
+        }
+        (plans + planCount).initialize(to: plan)
+        if session.takeReplyMode() != .on { plans[planCount].isSilent = true }
+        planCount &+= 1
     }
 
     /// Executes what has gathered and encodes its replies.
     ///
-    /// - Returns: false if nothing could be done because the journal is busy.
-    @inline(__always)
-    mutating func flush(_ session: borrowing Session) -> Bool {
-        plans.isEmpty || flushBatch(session.version)
-    }
-
-    private mutating func flushBatch(_ version: RESPVersion) -> Bool {
-        switch node.execute(&batch) {
-        case .busy: return false
-        case .done(let sequence): self.sequence = max(self.sequence, sequence)
-        }
+    /// - Returns: false if nothing could be done because the journal is busy; everything waits for
+    ///   the next attempt.
+    mutating func flush() -> Bool {
+        guard planCount > 0 else { return true }
+        guard node.execute(&batch) == .done else { return false }
         let outcomes = UnsafePointer(batch.outcomes)
-        for index in plans.indices {
-            let plan = plans[index]
-            if !plan.isSilent { replies.encode(plan, outcomes, version) }
+        for index in stretches.indices {
+            let stretch = stretches[index]
+            let isLast = index == stretches.count &- 1
+            let planEnd = isLast ? planCount : stretches[index &+ 1].planStart
+            let last = plans[planEnd &- 1]
+            let start = replies.byteCount
+            sequence = batch.latestSequence(
+                Int(plans[stretch.planStart].first)..<Int(last.first &+ last.count))
+            for plan in stretch.planStart..<planEnd where !plans[plan].isSilent {
+                replies.encode(plans[plan], outcomes, stretch.version)
+            }
+            deliver(
+                to: stretch.owner, from: start, commandCount: planEnd &- stretch.planStart)
         }
-        plans.removeAll(keepingCapacity: true)
+        planCount = 0
+        stretches.removeAll(keepingCapacity: true)
         batch.removeAll()
         return true
     }
 
-    /// `message` as an error reply of its own.
-    static func errorReply(_ message: String) -> ByteBuffer {
-        ByteBuffer(string: "-\(message)\r\n")
+    // MARK: Deliveries
+
+    /// Replies without executing anything, behind what came before.
+    private mutating func replyAtOnce(
+        _ owner: Int, _ encode: (inout CommandProcessor) -> Void
+    ) -> Bool {
+        guard flush() else { return false }
+        let start = replies.byteCount
+        sequence = 0
+        encode(&self)
+        deliver(to: owner, from: start, commandCount: 1)
+        return true
     }
 
-    /// A reply outside of batches reflects everything up to group `sequence`.
+    /// What has been encoded since `start` is `owner`'s and reflects `sequence`.
+    private mutating func deliver(to owner: Int, from start: Int, commandCount: Int) {
+        let end = replies.byteCount
+        guard end > start else { return }
+        counts.outputBytes &+= UInt64(end &- start)
+        if let last = deliveries.indices.last, deliveries[last].owner == owner {
+            deliveries[last].bytes = deliveries[last].bytes.lowerBound..<end
+            deliveries[last].sequence = max(deliveries[last].sequence, sequence)
+            deliveries[last].commandCount &+= commandCount
+        } else {
+            deliveries.append(
+                Delivery(
+                    owner: owner, bytes: start..<end, sequence: sequence,
+                    commandCount: commandCount))
+        }
+    }
+
+    /// Forgets what has been encoded.
+    mutating func removeDeliveries() {
+        deliveries.removeAll(keepingCapacity: true)
+        replies.removeAll()
+    }
+
+    /// The reply at hand reflects everything up to group `sequence`.
     mutating func noteSequence(_ sequence: UInt64) {
         self.sequence = max(self.sequence, sequence)
+    }
+
+    /// Makes what this processor has counted visible to all.
+    mutating func publishCounts() {
+        let statistics = server.statistics
+        statistics.commands.wrappingAdd(counts.commands, ordering: .relaxed)
+        statistics.inputBytes.wrappingAdd(counts.inputBytes, ordering: .relaxed)
+        statistics.outputBytes.wrappingAdd(counts.outputBytes, ordering: .relaxed)
+        counts = Counts()
     }
 }

@@ -31,7 +31,8 @@ struct ReplyPlan {
     }
 
     let shape: Shape
-    let isSilent: Bool
+    /// Whether nobody wants the reply.
+    var isSilent = false
     let first: UInt32
     let count: UInt32
 }

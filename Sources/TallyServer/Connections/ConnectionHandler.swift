@@ -17,6 +17,9 @@ final class ConnectionHandler: ChannelInboundHandler {
     private let client: ClientInfo
     private var session: Session
     private var context: ChannelHandlerContext?
+    private var socket: ReplySocket?
+    /// Writes that the channel has not finished; while there are any, what follows waits behind them.
+    private var channelWrites = 0
 
     /// Bytes that are not consumed: an unfinished command, or what waits while paused.
     private var input = ByteBuffer()
@@ -51,12 +54,20 @@ final class ConnectionHandler: ChannelInboundHandler {
         countedBytes = 0
     }
 
+    func channelActive(context: ChannelHandlerContext) {
+        socket = ReplySocket(context.channel)
+        context.read()
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        socket = nil
+    }
+
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var bytes = unwrapInboundIn(data)
-        server.statistics.inputBytes.wrappingAdd(
-            UInt64(bytes.readableBytes), ordering: .relaxed)
         client.activeSeconds.store(loop.nowSeconds, ordering: .relaxed)
         guard !isClosing, !session.isClosing else { return }
+        loop.noteInput(bytes.readableBytes)
         if input.readableBytes == 0, !isPaused {
             work(&bytes, context)
             if bytes.readableBytes > 0, !session.isClosing {
@@ -71,10 +82,17 @@ final class ConnectionHandler: ChannelInboundHandler {
         }
     }
 
+    func channelReadComplete(context: ChannelHandlerContext) {
+        if !isPaused, !isDraining { context.read() }
+    }
+
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         isWritable = context.channel.isWritable
         countBytes(context)
-        if isWritable { resumeIfPossible(context) }
+        if isWritable, isPaused {
+            // Not now: the loop may be in the middle of handing out replies.
+            context.eventLoop.assumeIsolated().execute { self.resume() }
+        }
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
@@ -102,62 +120,67 @@ final class ConnectionHandler: ChannelInboundHandler {
         if input.readableBytes == 0, input.capacity > 64 << 10 { input = ByteBuffer() }
     }
 
-    /// Executes the commands in `bytes` as far as they are whole and limits allow.
+    /// Deals with the commands in `bytes` as far as they are whole and limits allow.
     private func work(_ bytes: inout ByteBuffer, _ context: ChannelHandlerContext) {
         while bytes.readableBytes > 0, !isPaused, !session.isClosing {
-            let start = loop.processor.replies.byteCount
-            let progress = bytes.withUnsafeReadableBytes { loop.processor.process($0, &session) }
-            bytes.moveReaderIndex(forwardBy: progress.consumedBytes)
-            finish(progress, repliesStart: start)
-            if progress.isBusy {
-                isJournalBusy = true
-                waitForJournal()
-            }
-            if progress.consumedBytes == 0, !progress.isBusy { break }
-            pauseIfNeeded(context)
+            let stop = loop.process(&bytes, of: self, &session)
+            if stop == .inputEnd { break }
+            if stop == .journalBusy { waitForRoom() }
+            pauseIfNeeded()
         }
+        if let command = session.lastCommand { client.note(command: command) }
         if session.isClosing { closeWhenDone(context) }
     }
 
-    private func finish(
-        _ progress: CommandProcessor.Progress, repliesStart: Int
-    ) {
-        let replies = repliesStart..<loop.processor.replies.byteCount
-        guard progress.commandCount > 0 || !replies.isEmpty else { return }
-        server.statistics.commands.wrappingAdd(
-            UInt64(progress.commandCount), ordering: .relaxed)
-        if let command = session.lastCommand { client.note(command: command) }
-        loop.didExecute()
-        guard !replies.isEmpty else { return }
-        server.statistics.outputBytes.wrappingAdd(UInt64(replies.count), ordering: .relaxed)
-        if held.isEmpty, server.node.gate.admits(progress.sequence) {
-            loop.send(replies, to: self)
-            if replies.upperBound >= Limits.outputBytesMax { loop.sendAll() }
+    /// Replies that reflect everything up to group `sequence`: sends them, or holds them back.
+    func deliver(_ replies: UnsafeRawBufferPointer, sequence: UInt64, commandCount: Int) {
+        guard let context, !isClosing else { return }
+        client.commandCount.wrappingAdd(UInt64(commandCount), ordering: .relaxed)
+        if held.isEmpty, server.node.gate.admits(sequence) {
+            send(replies)
         } else {
-            held.append(
-                UnsafeRawBufferPointer(rebasing: loop.processor.replies.encoded[replies]),
-                sequence: progress.sequence, commandCount: progress.commandCount)
-            if held.byteCount > Limits.connectionBytesUncounted, let context {
-                countBytes(context)
-            }
+            held.append(replies, sequence: sequence, commandCount: commandCount)
+            if held.byteCount > Limits.connectionBytesUncounted { countBytes(context) }
             waitForJournal()
         }
+        pauseIfNeeded()
     }
 
-    /// Hands replies to the socket.
-    func write(_ replies: ByteBuffer) {
-        context?.writeAndFlush(wrapOutboundOut(replies), promise: nil)
+    /// Gives replies to the socket, and what it does not take to the channel.
+    private func send(_ replies: UnsafeRawBufferPointer) {
+        var sent = 0
+        if channelWrites == 0, let socket {
+            guard let count = socket.send(replies) else {
+                context?.close(promise: nil)
+                return
+            }
+            sent = count
+        }
+        if sent < replies.count { sendByChannel(replies[sent...]) }
+    }
+
+    private func sendByChannel(_ replies: Slice<UnsafeRawBufferPointer>) {
+        guard let context else { return }
+        channelWrites += 1
+        let written = context.eventLoop.makePromise(of: Void.self)
+        written.futureResult.assumeIsolated().whenComplete { _ in self.channelWrites -= 1 }
+        context.writeAndFlush(
+            wrapOutboundOut(context.channel.allocator.buffer(bytes: replies)), promise: written)
     }
 
     // MARK: Waiting
+
+    /// Commands wait, here or with the loop, because the journal has too much to write.
+    private func waitForRoom() {
+        isJournalBusy = true
+        waitForJournal()
+    }
 
     private func waitForJournal() {
         guard !isWaiting else { return }
         isWaiting = true
         loop.wait(self) {
-            isJournalBusy
-                ? !server.node.isBusy
-                : server.node.gate.admits(held.firstSequence)
+            isJournalBusy ? !loop.isStalled : server.node.gate.admits(held.firstSequence)
         }
     }
 
@@ -167,20 +190,14 @@ final class ConnectionHandler: ChannelInboundHandler {
         guard let context else { return }
         release()
         isJournalBusy = false
-        resumeIfPossible(context)
+        resume()
         if !held.isEmpty { waitForJournal() }
         if session.isClosing || isDraining { closeWhenDone(context) }
     }
 
     private func release() {
         guard !held.isEmpty else { return }
-        // What left before these were held back goes first.
-        loop.sendAll()
-        loop.scratch.clear()
-        held.release(into: &loop.scratch, where: server.node.gate.admits)
-        if loop.scratch.readableBytes > 0 {
-            write(loop.scratch)
-        }
+        held.release(where: server.node.gate.admits) { send($0) }
     }
 
     // MARK: Pausing
@@ -190,27 +207,21 @@ final class ConnectionHandler: ChannelInboundHandler {
             || held.commandCount >= Limits.pipelineDepthMax
     }
 
-    private func pauseIfNeeded(_ context: ChannelHandlerContext) {
-        guard !isPaused, mustPause else { return }
-        isPaused = true
-        setReading(false, context)
+    /// Stops working and reading: nothing is read that was not asked for.
+    private func pauseIfNeeded() {
+        if !isPaused, mustPause { isPaused = true }
     }
 
-    private func resumeIfPossible(_ context: ChannelHandlerContext) {
-        guard isPaused, !mustPause, !isClosing else { return }
+    private func resume() {
+        guard let context, isPaused, !mustPause, !isClosing else { return }
         isPaused = false
         if input.readableBytes > 0 { workOnInput(context) }
         countBytes(context)
         if isDraining {
             closeWhenDone(context)
         } else if !isPaused, !session.isClosing {
-            setReading(true, context)
+            context.read()
         }
-    }
-
-    private func setReading(_ isOn: Bool, _ context: ChannelHandlerContext) {
-        // A channel that is already closed refuses; then nothing is read anyway.
-        try? context.channel.syncOptions?.setOption(.autoRead, value: isOn)
     }
 
     // MARK: Limits
@@ -227,16 +238,15 @@ final class ConnectionHandler: ChannelInboundHandler {
         let isGrowing = bytes > countedBytes
         countedBytes = bytes
         if isGrowing, total > Limits.connectionBytesMax, !isClosing {
-            loop.sendAll()
-            write(
-                CommandProcessor.errorReply(
-                    "ERR connections hold too much unfinished input or unread output, "
-                        + "closing this one"))
+            Self.tooMuchHeld.withUnsafeBytes { send($0) }
             session.isClosing = true
             isClosing = true
             context.close(promise: nil)
         }
     }
+
+    private static let tooMuchHeld = Array(
+        "-ERR connections hold too much unfinished input or unread output, closing this one\r\n".utf8)
 
     /// Bytes that the socket has not taken.
     private func bufferedBytes(_ context: ChannelHandlerContext) -> Int {
@@ -256,12 +266,12 @@ final class ConnectionHandler: ChannelInboundHandler {
     func drain() {
         guard let context, !isDraining else { return }
         isDraining = true
-        setReading(false, context)
         closeWhenDone(context)
     }
 
     private func closeWhenDone(_ context: ChannelHandlerContext) {
-        loop.sendAll()
+        loop.finishTurn()
+        if loop.isStalled { waitForRoom() }
         guard held.isEmpty, !isJournalBusy, !isClosing else { return }
         if isPaused, !session.isClosing, isWritable == false { return }
         isClosing = true

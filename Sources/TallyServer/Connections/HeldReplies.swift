@@ -38,8 +38,10 @@ struct HeldReplies {
         }
     }
 
-    /// Moves the replies that may leave to the end of `target`.
-    mutating func release(into target: inout ByteBuffer, where admits: (UInt64) -> Bool) {
+    /// Calls `send` with the replies that may leave, if any, and forgets them.
+    mutating func release(
+        where admits: (UInt64) -> Bool, _ send: (UnsafeRawBufferPointer) -> Void
+    ) {
         var byteCount = 0
         var released = 0
         for mark in marks {
@@ -51,7 +53,7 @@ struct HeldReplies {
         guard released > 0 else { return }
         marks.removeFirst(released)
         bytes.withUnsafeReadableBytes {
-            _ = target.writeBytes(UnsafeRawBufferPointer(rebasing: $0[..<byteCount]))
+            send(UnsafeRawBufferPointer(rebasing: $0[..<byteCount]))
         }
         bytes.moveReaderIndex(forwardBy: byteCount)
         if marks.isEmpty {

@@ -9,9 +9,7 @@ final class LoopContext: @unchecked Sendable {
     // Sendable because everything but `isWaiting` is touched only on the event loop.
     let eventLoop: any EventLoop
     let server: ServerContext
-    var processor: CommandProcessor
-    /// Replies on their way to a socket; free again as soon as the system has taken them.
-    var scratch = ByteBufferAllocator().buffer(capacity: 16 << 10)
+    private var processor: CommandProcessor
     /// Seconds since the server's start, renewed once a second.
     private(set) var nowSeconds: UInt64 = 0
     private(set) var isDraining = false
@@ -21,16 +19,19 @@ final class LoopContext: @unchecked Sendable {
     private var waiting: [ConnectionHandler] = []
     /// Whether the journal's thread must tell this loop about its next group.
     private let isWaiting = Atomic<Bool>(false)
-    /// Replies in `processor.replies` that may leave, and whose they are.
-    private var outbox: [(connection: ConnectionHandler, replies: Range<Int>)] = []
+    /// Connections whose commands this turn has gathered, and the bytes that hold their keys. A
+    /// connection's index is its number as an owner.
+    private var gathered: [(connection: ConnectionHandler, bytes: ByteBuffer)] = []
     private var isTurnEndScheduled = false
+    /// Whether what has gathered cannot be executed until the journal moves.
+    private(set) var isStalled = false
     private var endTurn: @Sendable () -> Void = {}
 
     init(eventLoop: any EventLoop, server: ServerContext) {
         self.eventLoop = eventLoop
         self.server = server
         processor = CommandProcessor(server: server)
-        outbox.reserveCapacity(64)
+        gathered.reserveCapacity(64)
         endTurn = { [unowned self] in self.turnEnded() }
     }
 
@@ -68,17 +69,37 @@ final class LoopContext: @unchecked Sendable {
 
     // MARK: Turns
 
-    /// Sends the replies in that range of `processor.replies` when the loop's turn ends: after
-    /// all connections that were ready have been read, as Redis does. So their commands share a
-    /// commit group, and the system's code for reading and for writing stays in the caches.
-    @inline(__always)
-    func send(_ replies: Range<Int>, to connection: ConnectionHandler) {
-        outbox.append((connection, replies))
+    /// Deals with the whole commands in `bytes`, and moves its reader index behind them.
+    ///
+    /// They are executed, and their replies sent, when the loop's turn ends: after all connections
+    /// that were ready have been read. So their commands share one batch and one commit group, and
+    /// the system's code for reading and for writing stays in the caches.
+    func process(
+        _ bytes: inout ByteBuffer, of connection: ConnectionHandler, _ session: inout Session
+    ) -> CommandProcessor.Progress.Stop {
+        if isStalled { return .journalBusy }
+        let owner = gathered.count
+        gathered.append((connection, bytes))
+        // The bytes stay where they are while `gathered` shares them.
+        let progress = bytes.withUnsafeReadableBytes {
+            processor.process($0, of: owner, &session)
+        }
+        bytes.moveReaderIndex(forwardBy: progress.consumedBytes)
+        switch progress.stop {
+        case .inputEnd: endTurnLater()
+        case .repliesLong: finishTurn()
+        case .journalBusy: stall()
+        }
+        return progress.stop
     }
 
-    /// Commands have been executed: there are replies to send, and the journal may have work.
+    /// So many bytes have been read.
     @inline(__always)
-    func didExecute() {
+    func noteInput(_ byteCount: Int) {
+        processor.counts.inputBytes &+= UInt64(byteCount)
+    }
+
+    private func endTurnLater() {
         guard !isTurnEndScheduled else { return }
         isTurnEndScheduled = true
         eventLoop.execute(endTurn)
@@ -86,21 +107,36 @@ final class LoopContext: @unchecked Sendable {
 
     private func turnEnded() {
         isTurnEndScheduled = false
-        server.node.wakeJournal()
-        sendAll()
+        finishTurn()
     }
 
-    /// Sends everything in the outbox now.
-    func sendAll() {
-        for index in outbox.indices {
-            let (connection, range) = outbox[index]
-            scratch.clear()
-            scratch.writeBytes(
-                UnsafeRawBufferPointer(rebasing: processor.replies.encoded[range]))
-            connection.write(scratch)
+    /// Executes what has gathered, wakes the journal and hands out the replies.
+    func finishTurn() {
+        guard !isStalled, !gathered.isEmpty else { return }
+        guard processor.flush() else { return stall() }
+        server.node.wakeJournal()
+        handOut()
+        gathered.removeAll(keepingCapacity: true)
+        processor.publishCounts()
+    }
+
+    private func handOut() {
+        for delivery in processor.deliveries {
+            gathered[delivery.owner].connection.deliver(
+                UnsafeRawBufferPointer(rebasing: processor.replies.encoded[delivery.bytes]),
+                sequence: delivery.sequence, commandCount: delivery.commandCount)
         }
-        outbox.removeAll(keepingCapacity: true)
-        processor.replies.removeAll()
+        processor.removeDeliveries()
+    }
+
+    /// Nothing more is executed until the journal has moved; what has been is replied to.
+    private func stall() {
+        isStalled = true
+        server.node.wakeJournal()
+        handOut()
+        isWaiting.store(true, ordering: .sequentiallyConsistent)
+        // It may have moved before it was asked to tell.
+        if processor.flush() { eventLoop.execute { self.resumeWaiting() } }
     }
 
     // MARK: The journal
@@ -123,6 +159,10 @@ final class LoopContext: @unchecked Sendable {
     }
 
     private func resumeWaiting() {
+        if isStalled {
+            isStalled = false
+            finishTurn()
+        }
         var resumed: [ConnectionHandler] = []
         swap(&resumed, &waiting)
         for connection in resumed { connection.journalMoved() }

@@ -44,11 +44,6 @@ public enum Limits {
     public static let groupBytesEager = 1 << 20
     /// Longest time an update under `durability = none` stays in the process, milliseconds.
     public static let writeDelayMilliseconds = 10
-    /// Bytes reserved for a commit group from which on the next one waits for more; see
-    /// `Committer`.
-    public static let gatherBytesMin = 2 << 10
-    /// Longest such wait, microseconds.
-    public static let gatherMicrosecondsMax = 1000
     /// Wait between two attempts to reserve journal space on a full disk, milliseconds.
     public static let spaceRetryMilliseconds = 500
 

@@ -1,3 +1,6 @@
+internal import CTallyIntrinsics
+internal import Glibc
+
 /// Where a string key lives: one of the 16,384 slots of Redis Cluster.
 ///
 /// The slot is CRC16 (XMODEM) of the key, or of what stands between its first `{` and the next
@@ -22,8 +25,11 @@ public struct Slot: Equatable, Hashable, Sendable {
         (Int(index) &* partitionCount) &>> 14
     }
 
+    @inline(__always)
     private static func hashedPart(of key: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
-        guard let start = key.baseAddress, mayContainBrace(start, key.count) else { return key }
+        guard let start = key.baseAddress,
+            memchr(start, Int32(UInt8(ascii: "{")), key.count) != nil
+        else { return key }
         return tag(of: key) ?? key
     }
 
@@ -35,27 +41,16 @@ public struct Slot: Equatable, Hashable, Sendable {
         return UnsafeRawBufferPointer(rebasing: key[(open + 1)..<close])
     }
 
-    /// False only if no byte is `{`; looks at eight at a time.
-    @inline(__always)
-    private static func mayContainBrace(_ key: UnsafeRawPointer, _ count: Int) -> Bool {
-        guard count >= 8 else { return true }
-        var offset = 0
-        while offset &+ 8 < count {
-            if hasBrace(key.loadUnaligned(fromByteOffset: offset, as: UInt64.self)) { return true }
-            offset &+= 8
-        }
-        return hasBrace(key.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self))
-    }
-
-    @inline(__always)
-    private static func hasBrace(_ word: UInt64) -> Bool {
-        let zeroed = word ^ 0x7b7b_7b7b_7b7b_7b7b
-        return (zeroed &- 0x0101_0101_0101_0101) & ~zeroed & 0x8080_8080_8080_8080 != 0
-    }
-
     /// CRC16 with polynomial 0x1021, no reflection, starting from zero.
     @inline(__always)
     static func checksum(_ bytes: UnsafeRawBufferPointer) -> UInt16 {
+        isHardware ? tally_crc16(bytes.baseAddress, bytes.count) : checksumByTable(bytes)
+    }
+
+    private static let isHardware = tally_crc16_available()
+
+    /// The same without the processor's help, eight bytes at a time.
+    static func checksumByTable(_ bytes: UnsafeRawBufferPointer) -> UInt16 {
         guard let start = bytes.baseAddress else { return 0 }
         let tables = tables
         let count = bytes.count

@@ -84,35 +84,22 @@ public final class Committer<D: Disk>: @unchecked Sendable {
 
     /// Closes the open group, writes it, and syncs it unless the user chose `none`.
     ///
-    /// - Returns: what was written; nil if there was nothing to write.
+    /// - Returns: whether there was anything to write.
     /// - Throws: `JournalError`. Nothing that is not yet acknowledged may then ever be: end the
     ///   process and recover.
-    public func commit() throws(JournalError) -> Commit? {
-        guard let taken = closeGroup() else { return nil }
+    public func commit() throws(JournalError) -> Bool {
+        guard let taken = closeGroup() else { return false }
         guard let sequence = writer?.sequence, sequence + 1 == taken.sequence else {
             preconditionFailure("commit groups out of order")
         }
         let written =
             try writer?.append(&group, nowMilliseconds: clock.wallMilliseconds()) ?? 0
         node.budget.settle(reserved: taken.reservedBytes, written: written)
-        let started = clock.monotonicNanoseconds()
         if durability != .none {
             try writer?.sync()
             node.gate.didSync(taken.sequence)
         }
-        return Commit(
-            entryCount: Int(group.entryCount), reservedBytes: taken.reservedBytes,
-            syncNanoseconds: Int(clock.monotonicNanoseconds() - started))
-    }
-
-    /// One commit group that was written.
-    public struct Commit: Sendable {
-        /// How many entries it had.
-        public let entryCount: Int
-        /// What its operations had reserved, bytes.
-        let reservedBytes: Int
-        /// How long its sync took.
-        let syncNanoseconds: Int
+        return true
     }
 
     /// Writes and syncs what is left and seals the journal. Nothing may follow.
@@ -120,7 +107,7 @@ public final class Committer<D: Disk>: @unchecked Sendable {
     /// - Throws: `JournalError`; what was durable before still is.
     public func close() throws(JournalError) {
         _ = try prepareSpace()
-        while try commit() != nil {}
+        while try commit() {}
         let now = clock.wallMilliseconds()
         let sequence = writer?.sequence ?? 0
         try writer.take()?.seal(nowMilliseconds: now)
@@ -130,25 +117,13 @@ public final class Committer<D: Disk>: @unchecked Sendable {
     /// Whether anything waits to be written.
     public var hasPending: Bool { node.budget.pendingBytes > 0 }
 
-    /// How long the driving thread lets operations gather after `commit` before it writes them,
-    /// nanoseconds, and how many bytes of them end the wait.
-    ///
-    /// Under `always`, a busy server waits once more as long as the disk took, unless as much as
-    /// last time has come in: the clients whose replies have just left are about to send again, and
-    /// fewer, larger groups cost less. An idle one never waits.
-    func gathering(after commit: Commit) -> (nanoseconds: Int, bytesMax: Int) {
+    /// How long the driving thread waits after a group before it closes the next, nanoseconds, and
+    /// how many pending bytes end the wait; nil for no wait.
+    var pause: (nanoseconds: Int, bytesMax: Int)? {
         switch durability {
-        case .always:
-            commit.reservedBytes < Limits.gatherBytesMin
-                ? (0, 0)
-                : (
-                    min(commit.syncNanoseconds, Limits.gatherMicrosecondsMax * 1000),
-                    commit.reservedBytes
-                )
-        case .interval(let milliseconds):
-            (milliseconds * 500_000, Limits.groupBytesEager)
-        case .none:
-            (Limits.writeDelayMilliseconds * 1_000_000, Limits.groupBytesEager)
+        case .always: nil
+        case .interval(let milliseconds): (milliseconds * 500_000, Limits.groupBytesEager)
+        case .none: (Limits.writeDelayMilliseconds * 1_000_000, Limits.groupBytesEager)
         }
     }
 

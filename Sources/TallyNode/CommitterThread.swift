@@ -57,9 +57,9 @@ public final class CommitterThread<D: Disk>: Sendable {
         do throws(JournalError) {
             while !isStopping.load(ordering: .sequentiallyConsistent) {
                 try keepSpace()
-                if let commit = try committer.commit() {
+                if try committer.commit() {
                     onEvent(.moved)
-                    gather(committer.gathering(after: commit))
+                    pause()
                 } else {
                     waitForWork()
                 }
@@ -114,12 +114,12 @@ public final class CommitterThread<D: Disk>: Sendable {
             || preparer.hasResult
     }
 
-    private func gather(_ gathering: (nanoseconds: Int, bytesMax: Int)) {
-        guard gathering.nanoseconds > 0 else { return }
-        node.wakeThresholdBytes.store(gathering.bytesMax, ordering: .sequentiallyConsistent)
-        node.wakeUp.sleep(nanoseconds: gathering.nanoseconds) {
+    private func pause() {
+        guard let (nanoseconds, bytesMax) = committer.pause else { return }
+        node.wakeThresholdBytes.store(bytesMax, ordering: .sequentiallyConsistent)
+        node.wakeUp.sleep(nanoseconds: nanoseconds) {
             isStopping.load(ordering: .sequentiallyConsistent)
-                || node.pendingJournalBytes >= gathering.bytesMax
+                || node.pendingJournalBytes >= bytesMax
         }
         node.wakeThresholdBytes.store(0, ordering: .sequentiallyConsistent)
     }

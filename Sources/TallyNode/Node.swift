@@ -23,7 +23,7 @@ public final class Node: @unchecked Sendable {
 
     let budget: JournalBudget
     let wakeUp: WakeUp
-    /// Bytes that must wait before the journal is woken: more than none while it lets them gather.
+    /// Bytes that must wait before the journal is woken: more than none while it pauses.
     let wakeThresholdBytes = Atomic<Int>(0)
 
     /// Decides when replies may leave.

@@ -110,26 +110,27 @@ public struct RESPParser: ~Copyable {
     @inline(__always)
     private mutating func nextShort(_ bytes: UnsafeRawBufferPointer) -> Int? {
         guard bytes.count >= 4, let start = bytes.baseAddress,
-            start.load(as: UInt8.self) == UInt8(ascii: "*"), Self.isLineEnd(start, 2)
+            let count = Self.digit(Self.quad(start, 0), after: UInt8(ascii: "*"))
         else { return nil }
-        let count = Int(start.load(fromByteOffset: 1, as: UInt8.self) &- UInt8(ascii: "0"))
-        guard count <= 9 else { return nil }
         var position = 4
         for index in 0..<count {
-            guard bytes.count &- position >= 6,
-                start.load(fromByteOffset: position, as: UInt8.self) == UInt8(ascii: "$")
-            else { return nil }
-            var length = Int(
-                start.load(fromByteOffset: position &+ 1, as: UInt8.self) &- UInt8(ascii: "0"))
-            guard length <= 9 else { return nil }
-            position &+= 4
-            if !Self.isLineEnd(start, position &- 2) {
-                let ones = Int(
-                    start.load(fromByteOffset: position &- 2, as: UInt8.self) &- UInt8(ascii: "0"))
-                guard length >= 1, ones <= 9, Self.isLineEnd(start, position &- 1)
+            guard bytes.count &- position >= 6 else { return nil }
+            let head = Self.quad(start, position)
+            var length: Int
+            if let digit = Self.digit(head, after: UInt8(ascii: "$")) {
+                length = digit
+                position &+= 4
+            } else {
+                guard head & 0xff == UInt32(UInt8(ascii: "$")),
+                    let ones = Self.digit(
+                        Self.quad(start, position &+ 1),
+                        after: UInt8(truncatingIfNeeded: head &>> 8)
+                    )
                 else { return nil }
-                length = length &* 10 &+ ones
-                position &+= 1
+                let tens = Int(head &>> 8 & 0xff) &- Int(UInt8(ascii: "0"))
+                guard tens >= 1, tens <= 9 else { return nil }
+                length = tens &* 10 &+ ones
+                position &+= 5
             }
             guard bytes.count &- position >= length &+ 2,
                 Self.isLineEnd(start, position &+ length)
@@ -142,6 +143,20 @@ public struct RESPParser: ~Copyable {
         isComplete = true
         arguments = CommandArguments(start, slots, count: count, areInPlace: true)
         return position
+    }
+
+    /// The four bytes at `offset`, the first one lowest.
+    @inline(__always)
+    private static func quad(_ start: UnsafeRawPointer, _ offset: Int) -> UInt32 {
+        UInt32(littleEndian: start.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+    }
+
+    /// The digit in four bytes that are `first`, a digit and a line's end; nil if they are not.
+    @inline(__always)
+    private static func digit(_ quad: UInt32, after first: UInt8) -> Int? {
+        guard quad & 0xffff_00ff == 0x0a0d_0000 | UInt32(first) else { return nil }
+        let digit = (quad &>> 8 & 0xff) &- UInt32(UInt8(ascii: "0"))
+        return digit <= 9 ? Int(digit) : nil
     }
 
     @inline(__always)

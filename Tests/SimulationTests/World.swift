@@ -28,6 +28,8 @@ struct World {
     private var model: [String: Int64] = [:]
     private var states: [UInt64: [String: Int64]] = [0: [:]]
     private var openSequence: UInt64 = 1
+    /// The group that holds the latest change of each key, since the last start.
+    private var changes: [String: UInt64] = [:]
     /// The latest group that a reply has reflected.
     private var acknowledged: UInt64 = 0
     /// Replies that wait, by the group that they reflect.
@@ -124,10 +126,15 @@ struct World {
 
     private mutating func check(_ outcome: Outcome, of step: WorldStep) {
         if outcome.status == .journalFull { return }
-        let expected = step.apply(to: &model)
+        var expected = step.apply(to: &model)
+        // A change reflects the open group, everything else at least the key's latest change.
+        let isChange = outcome.status == .applied && step.kind != .get
+        let reflected = isChange ? openSequence : changes[step.key, default: 0]
+        expected.sequence = max(reflected, min(outcome.sequence, openSequence))
         if outcome != expected {
             violations.append("\(step): \(outcome) instead of \(expected)")
         }
+        if isChange { changes[step.key] = openSequence }
     }
 
     /// Sends the replies that may leave.
@@ -142,7 +149,7 @@ struct World {
     private mutating func commit() {
         guard let committer = served?.committer else { return }
         do throws(JournalError) {
-            if try committer.commit() != nil {
+            if try committer.commit() {
                 openSequence += 1
                 states[openSequence] = model
                 trace.append("committed \(openSequence - 1)")
@@ -238,6 +245,7 @@ struct World {
         states = states.filter { $0.key <= last }
         states[last] = model
         openSequence = last + 1
+        changes = [:]
         states[openSequence] = model
         acknowledged = min(acknowledged, last)
     }

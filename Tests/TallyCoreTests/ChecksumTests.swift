@@ -58,6 +58,7 @@ struct ChecksumTests {
                 for _ in 0..<8 { crc = crc << 1 ^ (crc & 0x8000 != 0 ? 0x1021 : 0) }
             }
             #expect(bytes.withUnsafeBytes(Slot.checksum) == crc)
+            #expect(bytes.withUnsafeBytes(Slot.checksumByTable) == crc)
         }
     }
 

@@ -246,7 +246,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     private static let tooMuchHeld = Array(
-        "-ERR connections hold too much unfinished input or unread output, closing this one\r\n".utf8)
+        "-ERR connections hold too much unfinished input or unread output, closing this one\r\n"
+            .utf8)
 
     /// Bytes that the socket has not taken.
     private func bufferedBytes(_ context: ChannelHandlerContext) -> Int {

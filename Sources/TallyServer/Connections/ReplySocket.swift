@@ -11,7 +11,8 @@ struct ReplySocket {
     /// The socket of a channel whose bytes nothing transforms on their way; nil if it has none.
     init?(_ channel: any Channel) {
         let found = try? channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(
-            of: NIOBSDSocket.Handle.self) { $0 }
+            of: NIOBSDSocket.Handle.self
+        ) { $0 }
         guard let found else { return nil }
         handle = found
     }

@@ -35,12 +35,15 @@ let package = Package(
         .target(
             name: "TallyTestSupport", dependencies: ["TallyCore", "TallyStorage"],
             path: "Linked/TallyTestSupport", swiftSettings: instrumented),
+        .target(name: "FuzzDriver", swiftSettings: strict),
         .executableTarget(
-            name: "FuzzRESP", dependencies: ["TallyCore", "TallyRESP"], swiftSettings: fuzzer,
+            name: "FuzzRESP", dependencies: ["FuzzDriver", "TallyCore", "TallyRESP"],
+            swiftSettings: fuzzer,
             linkerSettings: linker),
         .executableTarget(
             name: "FuzzJournal",
-            dependencies: ["TallyCore", "TallyEngine", "TallyStorage", "TallyTestSupport"],
-            swiftSettings: fuzzer, linkerSettings: linker),
+            dependencies: [
+                "FuzzDriver", "TallyCore", "TallyEngine", "TallyStorage", "TallyTestSupport",
+            ], swiftSettings: fuzzer, linkerSettings: linker),
     ]
 )

@@ -16,6 +16,9 @@ public enum Limits {
     /// Longest inline (plain text) command, bytes.
     public static let inlineBytesMax = 64 << 10
 
+    /// Least memory for counters that a user may set, bytes.
+    public static let memoryLimitBytesMin = 1 << 20
+
     // MARK: Connections
 
     /// Replies that one connection may have waiting for the disk or for its reader before its

@@ -17,8 +17,8 @@ struct PendingEntries: ~Copyable {
     private struct AddedKey {
         /// Of the key's hash.
         var tag: UInt32
-        /// One more than where the entry that names the key starts; 0 for no key.
-        var entryEnd: UInt32
+        /// One more than the offset of the entry that names the key; 0 for no key.
+        var offsetPlusOne: UInt32
     }
 
     /// Adds to such a key that are not written yet.
@@ -49,7 +49,7 @@ struct PendingEntries: ~Copyable {
         capacity = 1024
         bytes = .allocate(byteCount: capacity, alignment: 16)
         addedKeys = .allocate(capacity: Self.runSlots)
-        addedKeys.initialize(repeating: AddedKey(tag: 0, entryEnd: 0), count: Self.runSlots)
+        addedKeys.initialize(repeating: AddedKey(tag: 0, offsetPlusOne: 0), count: Self.runSlots)
         runs = .allocate(capacity: Self.runSlots)
         runs.initialize(repeating: Run(delta: 0, count: 0), count: Self.runSlots)
     }
@@ -88,8 +88,8 @@ struct PendingEntries: ~Copyable {
         let slot = Self.slot(operation.pointee.hash)
         let added = addedKeys + slot
         let tag = UInt32(truncatingIfNeeded: operation.pointee.hash &>> 32)
-        if added.pointee.tag == tag, added.pointee.entryEnd != 0,
-            keyEquals(added.pointee.entryEnd &- 1, operation)
+        if added.pointee.tag == tag, added.pointee.offsetPlusOne != 0,
+            keyEquals(added.pointee.offsetPlusOne &- 1, operation)
         {
             return extendRun(slot, operation)
         }
@@ -97,7 +97,7 @@ struct PendingEntries: ~Copyable {
         let offset = byteCount
         writeAdd(operation)
         added.pointee = AddedKey(
-            tag: tag, entryEnd: UInt32(truncatingIfNeeded: offset) &+ 1)
+            tag: tag, offsetPlusOne: UInt32(truncatingIfNeeded: offset) &+ 1)
     }
 
     private mutating func extendRun(_ slot: Int, _ operation: UnsafePointer<Operation>) {
@@ -121,7 +121,7 @@ struct PendingEntries: ~Copyable {
         } else {
             let slot = Self.slot(operation.pointee.hash)
             if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
-            addedKeys[slot].entryEnd = 0
+            addedKeys[slot].offsetPlusOne = 0
         }
         write(operation)
     }
@@ -144,7 +144,7 @@ struct PendingEntries: ~Copyable {
     }
 
     private mutating func forgetRuns() {
-        addedKeys.update(repeating: AddedKey(tag: 0, entryEnd: 0), count: Self.runSlots)
+        addedKeys.update(repeating: AddedKey(tag: 0, offsetPlusOne: 0), count: Self.runSlots)
     }
 
     /// Writes out all runs, so that `byteCount` is final.
@@ -203,7 +203,7 @@ struct PendingEntries: ~Copyable {
         var end = start
         end.storeBytes(of: EntryKind.again.rawValue, as: UInt8.self)
         end += 1
-        end += Varint.write(UInt64(addedKeys[slot].entryEnd - 1), to: end)
+        end += Varint.write(UInt64(addedKeys[slot].offsetPlusOne - 1), to: end)
         end += Varint.write(Varint.zigzag(run.delta), to: end)
         end += Varint.write(UInt64(run.count), to: end)
         byteCount += end - start

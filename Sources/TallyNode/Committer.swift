@@ -10,7 +10,7 @@ public final class Committer<D: Disk>: @unchecked Sendable {
     // Sendable because only the driving thread calls it once the node serves.
     private let node: Node
     let disk: D
-    private let clock: any Clock
+    let clock: any Clock
     private let durability: Durability
     private var writer: JournalWriter<D>?
     private var group = CommitGroup()

@@ -4,10 +4,12 @@ public import TallyStorage
 
 /// What happens to the journal while a node serves.
 public enum JournalEvent: Sendable {
-    /// A group was written, and synced unless the user chose `none`, or a file is ready: replies
-    /// or commands may be waiting for it.
-    case moved
-    /// The disk is full: writes are refused from here on, reads go on.
+    /// A group was written, and synced unless the user chose `none`: replies or commands may be
+    /// waiting for it.
+    case committed
+    /// A file is ready: commands may be waiting for it.
+    case spaceReady
+    /// The disk is full: once the files at hand are, writes are refused; reads go on.
     case spaceExhausted(DiskError)
     /// The disk has space again.
     case spaceRegained
@@ -54,11 +56,12 @@ public final class CommitterThread<D: Disk>: Sendable {
     }
 
     private func run() {
+        var nextAttempt: UInt64 = 0
         do throws(JournalError) {
             while !isStopping.load(ordering: .sequentiallyConsistent) {
-                try keepSpace()
+                try keepSpace(&nextAttempt)
                 if try committer.commit() {
-                    onEvent(.moved)
+                    onEvent(.committed)
                     pause()
                 } else {
                     waitForWork()
@@ -66,16 +69,22 @@ public final class CommitterThread<D: Disk>: Sendable {
             }
             try settleRequest()
             try committer.close()
-            onEvent(.moved)
+            onEvent(.committed)
         } catch {
             onEvent(.failed(error))
         }
     }
 
     /// Has the next file made by another thread, so that no group waits for it.
-    private func keepSpace() throws(JournalError) {
+    ///
+    /// - Parameter nextAttempt: When a full disk is to be tried again, monotonic nanoseconds.
+    private func keepSpace(_ nextAttempt: inout UInt64) throws(JournalError) {
         if preparer.isIdle {
-            if let request = committer.fileRequest() { preparer.prepare(request) }
+            let now = committer.clock.monotonicNanoseconds()
+            if committer.isOutOfSpace, now < nextAttempt { return }
+            guard let request = committer.fileRequest() else { return }
+            nextAttempt = now + UInt64(Limits.spaceRetryMilliseconds) * 1_000_000
+            preparer.prepare(request)
         } else if let result = preparer.takeResult() {
             try accept(result)
         }
@@ -88,12 +97,12 @@ public final class CommitterThread<D: Disk>: Sendable {
             case .failure(let error): try committer.refuse(error)
             }
         switch space {
-        case .enough: onEvent(.moved)
+        case .enough: onEvent(.spaceReady)
         case .stillExhausted: break
         case .exhausted(let error): onEvent(.spaceExhausted(error))
         case .regained:
             onEvent(.spaceRegained)
-            onEvent(.moved)
+            onEvent(.spaceReady)
         }
     }
 

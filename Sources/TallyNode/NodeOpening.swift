@@ -40,7 +40,7 @@ public struct NodeOpening<D: Disk> {
         disk: D, clock: some Clock, configuration: NodeConfiguration
     ) throws(JournalError) {
         let hasher = KeyHasher(seed: configuration.random())
-        var partitions = Replay(hasher: hasher)
+        var replay = JournalReplay(hasher: hasher)
         var journal = configuration.journal
         journal.isZeroed = journal.isZeroed && configuration.durability != .none
         let opening = try JournalRecovery.open(
@@ -48,7 +48,7 @@ public struct NodeOpening<D: Disk> {
             identity: LogIdentity(high: configuration.random(), low: configuration.random()),
             partitionCount: configuration.partitionCount,
             nowMilliseconds: clock.wallMilliseconds(),
-            visit: { partitions.apply($0, $1) })
+            visit: { replay.apply($0, $1) })
         let scan = opening.scan
         let partitionCount =
             scan.identity == nil ? configuration.partitionCount : scan.partitionCount
@@ -63,76 +63,11 @@ public struct NodeOpening<D: Disk> {
             gate: AcknowledgementGate(
                 durability: configuration.durability, clock: clock,
                 durableSequence: writer.sequence),
-            wakeUp: WakeUp(), partition: { partitions.take($0) })
+            wakeUp: WakeUp(), partition: { replay.takePartition($0) })
         committer = Committer(
             node: node, disk: disk, clock: clock, durability: configuration.durability,
             writer: writer)
         self.scan = scan
         _ = try committer.prepareSpace()
-    }
-}
-
-/// Partitions while the journal is applied to them.
-private struct Replay: ~Copyable {
-    private let hasher: KeyHasher
-    private var partitions: [PartitionBox?] = []
-
-    init(hasher: KeyHasher) {
-        self.hasher = hasher
-    }
-
-    mutating func apply(_ group: JournalGroup, _ sections: [GroupSection]) -> String? {
-        for section in sections {
-            let box = box(section.partition)
-            do throws(EntryError) {
-                let entries = try box.partition.replay(
-                    section.bytes, partition: section.partition,
-                    sequence: group.position.sequence)
-                guard entries == section.entryCount else {
-                    return "\(entries) entries instead of \(section.entryCount)"
-                }
-            } catch {
-                return "partition \(section.partition): \(error)"
-            }
-        }
-        return nil
-    }
-
-    mutating func take(_ index: Int) -> Partition {
-        let box = box(index)
-        partitions[index] = nil
-        return box.take()
-    }
-
-    private mutating func box(_ index: Int) -> PartitionBox {
-        while partitions.count <= index { partitions.append(nil) }
-        if let box = partitions[index] { return box }
-        let box = PartitionBox(Partition(hasher: hasher))
-        partitions[index] = box
-        return box
-    }
-}
-
-private final class PartitionBox {
-    private var value: Partition?
-
-    init(_ partition: consuming Partition) {
-        value = consume partition
-    }
-
-    var partition: Partition {
-        _read {
-            guard value != nil else { preconditionFailure("partition taken") }
-            yield value!
-        }
-        _modify {
-            guard value != nil else { preconditionFailure("partition taken") }
-            yield &value!
-        }
-    }
-
-    func take() -> Partition {
-        guard let partition = value.take() else { preconditionFailure("partition taken twice") }
-        return partition
     }
 }

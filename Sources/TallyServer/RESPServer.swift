@@ -1,3 +1,4 @@
+internal import Glibc
 public import Logging
 import NIOCore
 import NIOPosix
@@ -25,9 +26,14 @@ public final class RESPServer: Service, Sendable {
         context = ServerContext(node: node, configuration: configuration, clock: clock)
     }
 
-    /// The journal has moved: replies may leave. Called on the journal's thread.
-    public func journalMoved() {
+    /// The journal has written a group: replies may leave. Called on the journal's thread.
+    public func journalCommitted() {
         context.statistics.commitGroups.wrappingAdd(1, ordering: .relaxed)
+        journalMoved()
+    }
+
+    /// The journal has room: commands may go on. Called on the journal's thread.
+    public func journalMoved() {
         loops.withLock { loops in
             for loop in loops { loop.wake() }
         }
@@ -48,6 +54,7 @@ public final class RESPServer: Service, Sendable {
             try? await group.shutdownGracefully()
             throw error
         }
+        context.port.store(channel.localAddress?.port ?? configuration.port, ordering: .relaxed)
         logger.info(
             "ready to accept connections",
             metadata: [
@@ -73,6 +80,9 @@ public final class RESPServer: Service, Sendable {
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelOption(.socketOption(.so_keepalive), value: 1)
+            .childChannelOption(Self.keepAlive(TCP_KEEPIDLE), value: 300)
+            .childChannelOption(Self.keepAlive(TCP_KEEPINTVL), value: 100)
+            .childChannelOption(Self.keepAlive(TCP_KEEPCNT), value: 3)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
             .childChannelOption(.autoRead, value: false)
             .childChannelOption(
@@ -89,6 +99,10 @@ public final class RESPServer: Service, Sendable {
             }
             .bind(host: configuration.host, port: configuration.port)
             .get()
+    }
+
+    private static func keepAlive(_ name: CInt) -> ChannelOptions.Types.SocketOption {
+        .init(level: .tcp, name: .init(rawValue: name))
     }
 
     private static func accept(

@@ -13,6 +13,8 @@ final class ServerContext: @unchecked Sendable {
     let settings: RuntimeSettings
     /// Bytes that all connections hold; see `Limits.connectionBytesMax`.
     let connectionBytes = Atomic<Int>(0)
+    /// Where clients connect; what the system chose if the configuration left it to it.
+    let port: Atomic<Int>
     let startedMilliseconds: UInt64
     let startedNanoseconds: UInt64
     /// Forty hexadecimal digits, new at every start.
@@ -27,12 +29,7 @@ final class ServerContext: @unchecked Sendable {
     /// The few words of a command's declaration that every call reads.
     struct Command: Sendable {
         let id: CommandID
-        let arity: Int32
-
-        @inline(__always)
-        func accepts(argumentCount: Int) -> Bool {
-            arity >= 0 ? argumentCount == Int(arity) : argumentCount >= -Int(arity)
-        }
+        let arity: CommandSpec.Arity
     }
 
     init(node: Node, configuration: ServerConfiguration, clock: any Clock) {
@@ -41,11 +38,12 @@ final class ServerContext: @unchecked Sendable {
         self.clock = clock
         clients = ClientRegistry()
         settings = RuntimeSettings(configuration)
+        port = Atomic(configuration.port)
         startedMilliseconds = clock.wallMilliseconds()
         startedNanoseconds = clock.monotonicNanoseconds()
         commands = .allocate(capacity: specs.count)
         for (index, spec) in specs.enumerated() {
-            (commands + index).initialize(to: Command(id: spec.id, arity: Int32(spec.arity)))
+            (commands + index).initialize(to: Command(id: spec.id, arity: spec.arity))
         }
         lookup = CommandLookup(specs.map(\.name))
         runID = (0..<5).map { _ in Self.hexadecimal(.random(in: 0 ... .max)) }.joined()

@@ -114,6 +114,9 @@ struct JournalFileHeader: Equatable {
             identity: LogIdentity(high: bytes.word(16), low: bytes.word(24)),
             number: bytes.word(32), epoch: bytes.half(40), partitionCount: bytes.half(44),
             replaces: bytes.word(48), createdMilliseconds: bytes.word(56))
+        guard (1...UInt32(Limits.partitionsMax)).contains(partitionCount),
+            partitionCount.nonzeroBitCount == 1
+        else { throw .damaged }
     }
 }
 

@@ -43,7 +43,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
     private var prepared: D.File?
     private var nextNumber: UInt64
     /// Files before the current one with groups that are not synced.
-    private var unsyncedFiles: [D.File] = []
+    private var unsyncedFiles: [(file: D.File, lastSequence: UInt64)] = []
     private var hasFailed = false
     /// Whether the journal's last group is a seal, or it has none.
     private var isSealed: Bool
@@ -158,10 +158,11 @@ public struct JournalWriter<D: Disk>: ~Copyable {
         var wasted = 0
         if let finished = current {
             wasted = configuration.fileBytes - offset
-            if durableSequence < sequence { unsyncedFiles.append(finished) }
+            if durableSequence < sequence { unsyncedFiles.append((finished, sequence)) }
             if unsyncedFiles.count > Self.unsyncedFilesMax {
                 let oldest = unsyncedFiles.removeFirst()
-                try journalDisk { () throws(DiskError) in try oldest.sync() }
+                try journalDisk { () throws(DiskError) in try oldest.file.sync() }
+                durableSequence = oldest.lastSequence
             }
         }
         current = next
@@ -182,7 +183,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
     }
 
     private mutating func syncFiles() throws(JournalError) {
-        let files = unsyncedFiles + (current.map { [$0] } ?? [])
+        let files = unsyncedFiles.map(\.file) + (current.map { [$0] } ?? [])
         do throws(JournalError) {
             for file in files {
                 try journalDisk { () throws(DiskError) in try file.sync() }

@@ -1,7 +1,8 @@
 import ArgumentParser
-import TallyEngine
-import TallyStorage
 import TallyCore
+import TallyEngine
+import TallyNode
+import TallyStorage
 
 /// `tally journal`: looks into a data directory that no server has open.
 struct JournalCommand: ParsableCommand {
@@ -38,6 +39,11 @@ struct JournalCommand: ParsableCommand {
                 }
                 return nil
             }
+            for file in scan.files where file.groupCount == 0 {
+                print("\(file.name)  epoch \(file.epoch)  no groups")
+            }
+            for name in scan.superseded { print("\(name)  does not count: replaced or empty") }
+            for name in scan.unreadable { print("\(name)  does not count: unknown content") }
             print(scan.summary)
         }
 
@@ -69,25 +75,16 @@ struct JournalCommand: ParsableCommand {
     /// `tally journal verify DIR`
     struct Verify: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Check every checksum and entry; exit with 1 if anything is damaged.")
+            abstract:
+                "Check every checksum and apply every entry; exit with 1 if anything is damaged.",
+            discussion: "Takes as much memory as the server that would open the directory.")
 
         @Argument(help: "A data directory.")
         var directory: String
 
         func run() throws {
-            let hasher = KeyHasher(seed: 0)
-            let scan = try scanJournal(directory) { _, sections in
-                for section in sections {
-                    var reader = EntryReader(
-                        section.bytes, partition: section.partition, hasher: hasher)
-                    do throws(EntryError) {
-                        while try reader.next() != nil {}
-                    } catch {
-                        return "partition \(section.partition): \(error)"
-                    }
-                }
-                return nil
-            }
+            var replay = JournalReplay(hasher: KeyHasher(seed: 0))
+            let scan = try scanJournal(directory) { replay.apply($0, $1) }
             print(scan.summary)
         }
     }

@@ -78,6 +78,9 @@ private struct Server {
     func run() async throws {
         let logger = makeLogger()
         raiseFileLimit(logger)
+        if settings.engine == "null" {
+            logger.warning("nothing is counted: the null engine answers, for measurements only")
+        }
         let clock = SystemClock()
         let opening = try open(clock, logger)
         let server = RESPServer(
@@ -151,10 +154,11 @@ private struct Server {
 
     private func handle(_ event: JournalEvent, _ server: RESPServer, _ logger: Logger) {
         switch event {
-        case .moved: server.journalMoved()
+        case .committed: server.journalCommitted()
+        case .spaceReady: server.journalMoved()
         case .spaceExhausted(let error):
             logger.error(
-                "no space for the journal: writes are refused until there is",
+                "no space for another journal file: when those at hand are full, writes are refused",
                 metadata: ["error": "\(error)"])
         case .spaceRegained: logger.notice("the journal has space again: writes are accepted")
         case .failed(let error):

@@ -107,7 +107,9 @@ struct Settings: Sendable {
         Field(
             name: "memory-limit", allowed: "a size such as 512mb or 16gb, at least 1mb; 0 for none"
         ) { text, settings in
-            guard let size = ByteSize(text), size.bytes == 0 || size.bytes >= 1 << 20 else {
+            guard let size = ByteSize(text),
+                size.bytes == 0 || size.bytes >= Limits.memoryLimitBytesMin
+            else {
                 return false
             }
             settings.memoryLimitBytes = size.bytes
@@ -205,7 +207,9 @@ struct Settings: Sendable {
         } catch {
             throw Invalid.unreadable(file: file, reason: "\(error)")
         }
-        guard let mapping = node?.mapping else {
+        // A file of comments alone says nothing, and is none the worse for it.
+        guard let node, node.scalar?.string.isEmpty != true else { return [:] }
+        guard let mapping = node.mapping else {
             throw Invalid.unreadable(file: file, reason: "not a list of 'name: value' lines")
         }
         var values: [String: String] = [:]

@@ -119,7 +119,7 @@ def test_full_and_free_again(small_disk, server):
     check_values(server, acknowledged)
     persistence = client.info("persistence")
     assert persistence["journal_space"] == "full" and persistence["aof_last_write_status"] == "err"
-    assert "no space for the journal" in server.log()
+    assert "no space for another journal file" in server.log()
 
     # Space comes back; the server notices by itself.
     ballast.unlink()

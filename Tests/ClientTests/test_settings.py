@@ -65,6 +65,8 @@ def test_a_port_that_the_system_chooses(start_plain, tmp_path):
     assert port > 0
     with RawConnection(port) as connection:
         assert connection.call("PING") == b"+PONG\r\n"
+        assert b"tcp_port:%d\r\n" % port in connection.call("INFO", "server")
+        assert b"%d" % port in connection.call("CONFIG", "GET", "port")
 
 
 def test_environment(start_plain, tmp_path):
@@ -186,6 +188,20 @@ def test_files_that_are_not_settings_are_refused(tmp_path, text, reason):
     file.write_text(text)
     said = refused("--data", tmp_path / "data", "--config", file)
     assert str(file) in said and reason in said, said
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n# nothing\n"])
+def test_a_file_that_says_nothing_is_none_the_worse(start_plain, tmp_path, text):
+    file = tmp_path / "tally.yaml"
+    file.write_text(text)
+    process, log = start_plain("--data", tmp_path / "data", "--port", 0, "--config", file)
+    assert port_of(process, log) > 0
+
+
+def test_the_null_engine_warns(start_plain, tmp_path):
+    process, log = start_plain("--data", tmp_path / "data", "--port", 0, "--engine", "null")
+    assert port_of(process, log) > 0
+    assert "nothing is counted" in log.read_text()
 
 
 def test_a_missing_file_is_refused(tmp_path):

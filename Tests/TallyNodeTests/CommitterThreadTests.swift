@@ -24,7 +24,7 @@ struct CommitterThreadTests {
         }
         let observed = Observed()
         let thread = CommitterThread(served.committer, node: served.node) { event in
-            if case .moved = event { observed.events.wrappingAdd(1, ordering: .relaxed) }
+            if case .committed = event { observed.events.wrappingAdd(1, ordering: .relaxed) }
         }
         thread.start()
         await withTaskGroup(of: Void.self) { group in

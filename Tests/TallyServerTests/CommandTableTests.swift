@@ -10,7 +10,7 @@ struct CommandTableTests {
         for spec in CommandTable.all.flatMap({ [$0] + $0.subcommands }) {
             #expect(spec.name == spec.name.lowercased())
             #expect(spec.summary.hasSuffix("."))
-            #expect(spec.arity != 0)
+            #expect(spec.arity.value != 0)
             let keys = spec.keys.range
             #expect((keys.first == 0) == (keys.step == 0))
         }

@@ -148,6 +148,40 @@ struct JournalTests {
         #expect(again.position.epoch == 2)
     }
 
+    /// Without syncs a file is known to be on disk some files later: then a lost group is damage.
+    @Test func longAgoIsSyncedEvenIfNobodyAsked() throws {
+        for (name, isDamage) in [("journal-0000000001", true), ("journal-0000000012", false)] {
+            let journal = try TextJournal()
+            // Nine or ten groups fill a file.
+            for _ in 0..<130 {
+                try journal.append(String(repeating: "x", count: 3000), isSynced: false)
+            }
+            var bytes = try #require(journal.disk.contents(of: name))
+            bytes.replaceSubrange(1024..<1536, with: repeatElement(0, count: 512))
+            journal.disk.replace(name, with: bytes)
+            if isDamage {
+                #expect(throws: JournalError.self) { try TextJournal(journal.disk) }
+            } else {
+                #expect(try TextJournal(journal.disk).scan.lostGroups > 0)
+            }
+        }
+    }
+
+    @Test(arguments: [0, 3, 2048] as [UInt32])
+    func anImpossibleNumberOfPartitionsIsDamage(count: UInt32) throws {
+        let journal = try TextJournal()
+        try journal.append("text")
+        try journal.seal()
+        var bytes = try #require(journal.disk.contents(of: "journal-0000000001"))
+        bytes.withUnsafeMutableBytes { buffer in
+            store(count, buffer.baseAddress!, 44)
+            let checked = UnsafeRawBufferPointer(rebasing: buffer[..<68])
+            store(CRC32C.checksum(checked), buffer.baseAddress!, 68)
+        }
+        journal.disk.replace("journal-0000000001", with: bytes)
+        #expect(throws: JournalError.self) { try TextJournal(journal.disk) }
+    }
+
     @Test func bytesOfAnotherFileNeverPass() throws {
         let journal = try TextJournal()
         for text in ["one", "two"] { try journal.append(text) }

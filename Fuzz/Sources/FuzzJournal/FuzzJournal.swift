@@ -1,3 +1,4 @@
+import FuzzDriver
 import TallyCore
 import TallyEngine
 import TallyTestSupport
@@ -66,18 +67,9 @@ private func readEntries(_ bytes: UnsafeRawBufferPointer) {
     partition.checkInvariants()
 }
 
-@_silgen_name("LLVMFuzzerRunDriver")
-private func runDriver(
-    _ argumentCount: UnsafeMutablePointer<CInt>,
-    _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>,
-    _ fuzz: @convention(c) (UnsafePointer<UInt8>, Int) -> CInt
-) -> CInt
-
 @main
 private struct FuzzJournal {
     static func main() {
-        var argumentCount = CommandLine.argc
-        var arguments = CommandLine.unsafeArgv
-        _ = runDriver(&argumentCount, &arguments) { fuzz($0, $1) }
+        runFuzzer { fuzz($0, $1) }
     }
 }

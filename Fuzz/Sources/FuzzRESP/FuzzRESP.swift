@@ -1,3 +1,4 @@
+import FuzzDriver
 import TallyCore
 import TallyRESP
 
@@ -49,18 +50,9 @@ private func parse(_ bytes: UnsafeRawBufferPointer, pieceBytes: Int) -> UInt32 {
     return found.value
 }
 
-@_silgen_name("LLVMFuzzerRunDriver")
-private func runDriver(
-    _ argumentCount: UnsafeMutablePointer<CInt>,
-    _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>,
-    _ fuzz: @convention(c) (UnsafePointer<UInt8>, Int) -> CInt
-) -> CInt
-
 @main
 private struct FuzzRESP {
     static func main() {
-        var argumentCount = CommandLine.argc
-        var arguments = CommandLine.unsafeArgv
-        _ = runDriver(&argumentCount, &arguments) { fuzz($0, $1) }
+        runFuzzer { fuzz($0, $1) }
     }
 }

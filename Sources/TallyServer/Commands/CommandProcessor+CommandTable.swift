@@ -32,7 +32,7 @@ extension CommandProcessor {
         let keys = spec.keys.range
         replies.array(10)
         replies.bulk(spec.fullName)
-        replies.integer(Int64(spec.arity))
+        replies.integer(Int64(spec.arity.value))
         replySet(spec.flags.map(\.rawValue), version)
         replies.integer(Int64(keys.first))
         replies.integer(Int64(keys.last))
@@ -164,7 +164,7 @@ extension CommandProcessor {
         guard keys.first > 0 else {
             return replies.error("ERR The command has no key arguments")
         }
-        guard spec.accepts(argumentCount: count) else {
+        guard spec.arity.accepts(count) else {
             return replies.error("ERR Invalid number of arguments specified for command")
         }
         let last = keys.last < 0 ? count + keys.last : keys.last

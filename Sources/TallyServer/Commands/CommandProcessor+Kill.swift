@@ -25,42 +25,15 @@ extension CommandProcessor {
     private mutating func killByFilters(_ session: inout Session) {
         var victims = server.clients.all
         var skipsSelf = true
-        var index = 2
-        while index < arguments.count {
-            guard index + 1 < arguments.count else {
-                return replies.error("ERR syntax error")
+        for index in stride(from: 2, to: arguments.count, by: 2) {
+            guard index + 1 < arguments.count else { return replies.error("ERR syntax error") }
+            do throws(Refusal) {
+                let filter = try killFilter(arguments[index], arguments[index + 1])
+                if case .skipsSelf(let isOn) = filter { skipsSelf = isOn }
+                victims.removeAll { !filter.admits($0) }
+            } catch {
+                return replies.error(bytes: error.message)
             }
-            let filter = arguments[index]
-            let value = arguments[index + 1]
-            if filter.equalsIgnoringCase("id") {
-                guard let id = Decimal.parse(value), id > 0 else {
-                    return replies.error("ERR client-id should be greater than 0")
-                }
-                victims.removeAll { $0.id != UInt64(id) }
-            } else if filter.equalsIgnoringCase("addr") {
-                victims.removeAll { $0.address != value.text }
-            } else if filter.equalsIgnoringCase("laddr") {
-                victims.removeAll { $0.localAddress != value.text }
-            } else if filter.equalsIgnoringCase("user") {
-                victims.removeAll { _ in value.text != "default" }
-            } else if filter.equalsIgnoringCase("type") {
-                if value.equalsIgnoringCase("normal") {
-                } else if ["master", "replica", "slave", "pubsub"]
-                    .contains(where: value.equalsIgnoringCase)
-                {
-                    victims = []
-                } else {
-                    return replies.error("ERR Unknown client type '\(value.prefixText(128))'")
-                }
-            } else if filter.equalsIgnoringCase("skipme") {
-                guard value.equalsIgnoringCase("yes") || value.equalsIgnoringCase("no") else {
-                    return replies.error("ERR syntax error")
-                }
-                skipsSelf = value.equalsIgnoringCase("yes")
-            } else {
-                return replies.error("ERR syntax error")
-            }
-            index += 2
         }
         if skipsSelf {
             let own = session.client.id
@@ -69,6 +42,54 @@ extension CommandProcessor {
         for victim in victims { kill(victim, &session) }
         replies.integer(Int64(victims.count))
     }
+
+    /// Which connections to end.
+    private enum KillFilter {
+        case id(UInt64)
+        case address(String)
+        case localAddress(String)
+        /// All connections, or none: there is one user, and one type of client.
+        case all(Bool)
+        case skipsSelf(Bool)
+
+        func admits(_ client: ClientInfo) -> Bool {
+            switch self {
+            case .id(let id): client.id == id
+            case .address(let address): client.address == address
+            case .localAddress(let address): client.localAddress == address
+            case .all(let isAll): isAll
+            case .skipsSelf: true
+            }
+        }
+    }
+
+    private func killFilter(
+        _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer
+    ) throws(Refusal) -> KillFilter {
+        if name.equalsIgnoringCase("id") {
+            guard let id = Decimal.parse(value), id > 0 else {
+                throw Refusal("ERR client-id should be greater than 0")
+            }
+            return .id(UInt64(id))
+        }
+        if name.equalsIgnoringCase("addr") { return .address(value.text) }
+        if name.equalsIgnoringCase("laddr") { return .localAddress(value.text) }
+        if name.equalsIgnoringCase("user") { return .all(value.text == "default") }
+        if name.equalsIgnoringCase("type") {
+            if value.equalsIgnoringCase("normal") { return .all(true) }
+            guard Self.otherClientTypes.contains(where: value.equalsIgnoringCase) else {
+                throw Refusal("ERR Unknown client type '\(value.prefixText(128))'")
+            }
+            return .all(false)
+        }
+        if name.equalsIgnoringCase("skipme") {
+            if value.equalsIgnoringCase("yes") { return .skipsSelf(true) }
+            if value.equalsIgnoringCase("no") { return .skipsSelf(false) }
+        }
+        throw Refusal("ERR syntax error")
+    }
+
+    private static var otherClientTypes: [String] { ["master", "replica", "slave", "pubsub"] }
 
     private func kill(_ victim: ClientInfo, _ session: inout Session) {
         if victim.id == session.client.id {

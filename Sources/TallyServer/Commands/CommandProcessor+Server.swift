@@ -123,7 +123,7 @@ struct ConfigParameter: Sendable {
                 }
             }),
         ConfigParameter(name: "maxmemory-policy") { _ in "noeviction" },
-        ConfigParameter(name: "port") { "\($0.configuration.port)" },
+        ConfigParameter(name: "port") { "\($0.port.load(ordering: .relaxed))" },
         ConfigParameter(name: "proto-max-bulk-len") { _ in "\(Limits.bulkBytesMax)" },
         ConfigParameter(name: "save") { _ in "" },
         ConfigParameter(name: "tcp-keepalive") { _ in "300" },

@@ -151,7 +151,7 @@ struct CommandProcessor: ~Copyable {
         guard let index = lookup.find(name) else { return reject(owner, unknown(), &session) }
         let command = commands[index]
         session.lastCommand = command.id
-        guard command.accepts(argumentCount: arguments.count) else {
+        guard command.arity.accepts(arguments.count) else {
             return reject(
                 owner, Refusal(Self.wrongArity(server.specs[index].fullName)), &session)
         }
@@ -201,7 +201,7 @@ struct CommandProcessor: ~Copyable {
                     + Array("'. Try \(container.name.uppercased()) HELP.".utf8))
             return
         }
-        guard subcommand.accepts(argumentCount: arguments.count) else {
+        guard subcommand.arity.accepts(arguments.count) else {
             replies.error(Self.wrongArity(subcommand.fullName))
             return
         }

@@ -4,8 +4,7 @@ struct CommandSpec: Sendable {
     /// In lower case; a subcommand's without its container.
     let name: String
     let id: CommandID
-    /// Arguments with the name: exactly so many, or, negated, at least so many.
-    let arity: Int
+    let arity: Arity
     let flags: [Flag]
     let keys: Keys
     let group: Group
@@ -16,6 +15,17 @@ struct CommandSpec: Sendable {
     let subcommands: [CommandSpec]
     /// `container|name` for a subcommand.
     let fullName: String
+
+    /// How many arguments a command takes, its name included.
+    struct Arity: Sendable {
+        /// Exactly so many, or, negated, at least so many; as Redis gives it.
+        let value: Int32
+
+        @inline(__always)
+        func accepts(_ count: Int) -> Bool {
+            value >= 0 ? count == Int(value) : count >= -Int(value)
+        }
+    }
 
     enum Flag: String, Sendable {
         case write, readonly, denyoom, admin, noscript, loading, stale, fast
@@ -52,13 +62,13 @@ struct CommandSpec: Sendable {
     }
 
     init(
-        _ name: String, _ id: CommandID, arity: Int, _ flags: [Flag] = [], keys: Keys = .none,
+        _ name: String, _ id: CommandID, arity: Int32, _ flags: [Flag] = [], keys: Keys = .none,
         _ group: Group, since: String, _ summary: String, complexity: String = "O(1)",
         tips: [String] = [], container: String? = nil, subcommands: [CommandSpec] = []
     ) {
         self.name = name
         self.id = id
-        self.arity = arity
+        self.arity = Arity(value: arity)
         self.flags = flags
         self.keys = keys
         self.group = group
@@ -68,11 +78,6 @@ struct CommandSpec: Sendable {
         self.tips = tips
         self.subcommands = subcommands
         fullName = container.map { "\($0)|\(name)" } ?? name
-    }
-
-    /// Whether so many arguments, the name included, are right.
-    func accepts(argumentCount: Int) -> Bool {
-        arity >= 0 ? argumentCount == arity : argumentCount >= -arity
     }
 
     /// The categories of access control that the command belongs to, as Redis derives them.

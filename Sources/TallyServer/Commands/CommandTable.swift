@@ -172,7 +172,7 @@ enum CommandTable {
     ]
 
     private static func client(
-        _ name: String, _ id: CommandID, _ arity: Int, _ since: String, _ summary: String,
+        _ name: String, _ id: CommandID, _ arity: Int32, _ since: String, _ summary: String,
         isAdmin: Bool = false, complexity: String = "O(1)"
     ) -> CommandSpec {
         CommandSpec(
@@ -234,7 +234,7 @@ enum CommandTable {
     ]
 
     private static func command(
-        _ name: String, _ id: CommandID, _ arity: Int, _ since: String, _ summary: String,
+        _ name: String, _ id: CommandID, _ arity: Int32, _ since: String, _ summary: String,
         complexity: String = "O(1)"
     ) -> CommandSpec {
         CommandSpec(
@@ -243,7 +243,7 @@ enum CommandTable {
     }
 
     private static func config(
-        _ name: String, _ id: CommandID, _ arity: Int, _ summary: String,
+        _ name: String, _ id: CommandID, _ arity: Int32, _ summary: String,
         complexity: String = "O(1)"
     ) -> CommandSpec {
         CommandSpec(

@@ -43,7 +43,7 @@ struct InfoReport {
                 ("multiplexing_api", "epoll"),
                 ("process_id", "\(getpid())"),
                 ("run_id", server.runID),
-                ("tcp_port", "\(server.configuration.port)"),
+                ("tcp_port", "\(server.port.load(ordering: .relaxed))"),
                 ("server_time_usec", "\(server.clock.wallMilliseconds() * 1000)"),
                 ("uptime_in_seconds", "\(uptime)"),
                 ("uptime_in_days", "\(uptime / 86_400)"),

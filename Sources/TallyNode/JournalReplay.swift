@@ -1,0 +1,79 @@
+public import TallyCore
+internal import TallyEngine
+public import TallyStorage
+
+/// Partitions while the journal is applied to them, group by group.
+public struct JournalReplay: ~Copyable {
+    private let hasher: KeyHasher
+    private var partitions: [PartitionBox?] = []
+
+    /// Partitions without counters, whose keys are hashed with `hasher`.
+    public init(hasher: KeyHasher) {
+        self.hasher = hasher
+    }
+
+    /// Applies one group.
+    ///
+    /// - Returns: nil; or what is wrong with the group, which has then been applied in part.
+    public mutating func apply(_ group: JournalGroup, _ sections: [GroupSection]) -> String? {
+        var groupEntries = 0
+        for section in sections {
+            let box = box(section.partition)
+            do throws(EntryError) {
+                let entries = try box.partition.replay(
+                    section.bytes, partition: section.partition,
+                    sequence: group.position.sequence)
+                guard entries == section.entryCount else {
+                    return "partition \(section.partition): \(entries) entries instead of "
+                        + "\(section.entryCount)"
+                }
+                groupEntries += entries
+            } catch {
+                return "partition \(section.partition): \(error)"
+            }
+        }
+        guard groupEntries == group.entryCount else {
+            return "\(groupEntries) entries instead of \(group.entryCount)"
+        }
+        return nil
+    }
+
+    /// Hands over a partition, which no further group may name.
+    mutating func takePartition(_ index: Int) -> Partition {
+        let box = box(index)
+        partitions[index] = nil
+        return box.take()
+    }
+
+    private mutating func box(_ index: Int) -> PartitionBox {
+        while partitions.count <= index { partitions.append(nil) }
+        if let box = partitions[index] { return box }
+        let box = PartitionBox(Partition(hasher: hasher))
+        partitions[index] = box
+        return box
+    }
+}
+
+private final class PartitionBox {
+    private var value: Partition?
+
+    init(_ partition: consuming Partition) {
+        value = consume partition
+    }
+
+    var partition: Partition {
+        _read {
+            guard value != nil else { preconditionFailure("partition taken") }
+            yield value!
+        }
+        _modify {
+            guard value != nil else { preconditionFailure("partition taken") }
+            yield &value!
+        }
+    }
+
+    func take() -> Partition {
+        guard let partition = value.take() else { preconditionFailure("partition taken twice") }
+        return partition
+    }
+}

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Tally beside redis-server in one run, with redis-benchmark as the load for both.
+"""Tally beside redis-server in one run, with redis-benchmark as the load for both; it has no Zipf
+distribution, so that load comes from here, encoded before it is sent.
 
 Both servers run on this machine with the load generator, so two cores are shared by two processes:
 beside every ratio of requests per second stands the servers' CPU time per command, and a Tally
@@ -7,9 +8,14 @@ without an engine shows what the network and the generator alone allow. All read
 written first. Contenders take turns, repeatedly; medians are quoted.
 """
 import argparse
+import bisect
+import functools
+import itertools
 import os
 import platform
+import random
 import re
+import select
 import shutil
 import signal
 import socket
@@ -18,7 +24,9 @@ import subprocess
 import tempfile
 import time
 
-KEYS = 100_000
+# More than fit into a processor's caches, as counters at scale are, and few enough that they do.
+KEYS = 1_000_000
+KEYS_FEW = 100_000
 CLIENTS = 50
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -71,7 +79,7 @@ class Server:
         self.process.wait(60)
 
 
-def load(server, command, requests, pipeline, keys=KEYS):
+def load(server, command, requests, pipeline, keys):
     """Runs redis-benchmark once: requests per second and CPU microseconds per request."""
     before = server.cpu_seconds()
     output = subprocess.run(
@@ -82,10 +90,58 @@ def load(server, command, requests, pipeline, keys=KEYS):
     return rate, (server.cpu_seconds() - before) / requests * 1e6
 
 
-def fill(server):
+@functools.cache
+def zipf_requests(keys, pipeline):
+    """Encoded pipelines of INCR; the key of rank n is drawn in proportion to 1 / n."""
+    sums = list(itertools.accumulate(1 / rank for rank in range(1, keys + 1)))
+    draw = random.Random(1)
+
+    def key():
+        # Ranks are spread over the names.
+        return bisect.bisect_left(sums, draw.random() * sums[-1]) * 7919 % keys
+
+    return [
+        b"".join(b"*2\r\n$4\r\nINCR\r\n$16\r\nkey:%012d\r\n" % key() for _ in range(pipeline))
+        for _ in range(320_000 // pipeline)]
+
+
+def zipf_load(server, requests, pipeline, keys):
+    """Like `load`, with keys of a Zipf distribution."""
+    pipelines = itertools.cycle(zipf_requests(keys, pipeline))
+    left = requests // pipeline
+    connections = {}
+    before = server.cpu_seconds()
+    started = time.perf_counter()
+    with select.epoll() as ready:
+        for _ in range(CLIENTS):
+            connection = socket.create_connection(("127.0.0.1", server.port))
+            connections[connection.fileno()] = [connection, 0]
+            ready.register(connection, select.EPOLLIN)
+        for entry in connections.values():
+            entry[0].sendall(next(pipelines))
+        sent = CLIENTS
+        done = 0
+        while done < sent:
+            for number, _ in ready.poll():
+                entry = connections[number]
+                entry[1] += entry[0].recv(1 << 16).count(b"\n")
+                if entry[1] == pipeline:
+                    entry[1] = 0
+                    done += 1
+                    if sent < left:
+                        entry[0].sendall(next(pipelines))
+                        sent += 1
+    seconds = time.perf_counter() - started
+    for connection, _ in connections.values():
+        connection.close()
+    commands = sent * pipeline
+    return commands / seconds, (server.cpu_seconds() - before) / commands * 1e6
+
+
+def fill(server, keys):
     """Writes every key that `key:__rand_int__` can name, twelve digits wide."""
     commands = b"".join(
-        b"*2\r\n$4\r\nINCR\r\n$16\r\nkey:%012d\r\n" % number for number in range(KEYS))
+        b"*2\r\n$4\r\nINCR\r\n$16\r\nkey:%012d\r\n" % number for number in range(keys))
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.settimeout(60)
         for start in range(0, len(commands), 38 * 1000):
@@ -99,13 +155,14 @@ def fill(server):
 class Case:
     """One row of the table."""
 
-    def __init__(self, text, command, pipeline, requests, keys=KEYS):
+    def __init__(self, text, command, pipeline, requests):
         self.text, self.command, self.pipeline = text, command, pipeline
-        self.requests, self.keys = requests, keys
+        self.requests = requests
 
 
 MGET = ["MGET", *["key:__rand_int__"] * 20]
 HOT = ["INCR", "hot"]
+ZIPF = ["INCR", "keys of a Zipf distribution"]
 INCR = ["INCR", "key:__rand_int__"]
 GET = ["GET", "key:__rand_int__"]
 
@@ -114,6 +171,9 @@ FULL = [
     Case("INCR, pipeline 100", INCR, 100, 4_000_000),
     Case("GET, pipeline 1", GET, 1, 150_000), Case("GET, pipeline 16", GET, 16, 1_500_000),
     Case("GET, pipeline 100", GET, 100, 4_000_000),
+    Case("INCR, Zipf, pipeline 1", ZIPF, 1, 100_000),
+    Case("INCR, Zipf, pipeline 16", ZIPF, 16, 1_000_000),
+    Case("INCR, Zipf, pipeline 100", ZIPF, 100, 4_000_000),
     Case("one hot key, pipeline 1", HOT, 1, 150_000),
     Case("one hot key, pipeline 16", HOT, 16, 1_500_000),
     Case("one hot key, pipeline 100", HOT, 100, 4_000_000),
@@ -121,31 +181,61 @@ FULL = [
     Case("MGET of 20, pipeline 8", MGET, 8, 200_000),
 ]
 DURABLE = [case for case in FULL if case.text.startswith(("INCR", "one hot"))]
+UNIFORM = [case for case in FULL if case.command not in (HOT, ZIPF)]
+NO_PERSISTENCE = ["--appendonly", "no"]
 
 
-def contenders(tally, directory, redis_options, tally_durability):
-    """Starts redis-server and Tally with settings that promise the same."""
+class Section:
+    """One table: cases, and servers with settings that promise the same."""
+
+    def __init__(self, title, key, redis_options, durability, cases, keys=KEYS, extra=()):
+        self.title, self.key, self.cases, self.keys = title, key, cases, keys
+        self.redis_options, self.durability, self.extra = redis_options, durability, extra
+
+
+SECTIONS = [
+    Section(f"No persistence against `none`, {KEYS:,} keys", "none", NO_PERSISTENCE, "none", FULL,
+            extra=["null"]),
+    Section(f"No persistence against `none`, {KEYS_FEW:,} keys", "few", NO_PERSISTENCE, "none",
+            UNIFORM, keys=KEYS_FEW, extra=["null"]),
+    Section(f"`appendfsync everysec` against `interval=1000`, {KEYS:,} keys", "interval",
+            ["--appendonly", "yes", "--appendfsync", "everysec"], "interval=1000", DURABLE),
+    Section(f"`appendfsync always` against `always`, {KEYS:,} keys", "always",
+            ["--appendonly", "yes", "--appendfsync", "always"], "always", DURABLE,
+            extra=["redis without persistence"]),
+]
+
+
+def contenders(tally, directory, redis_options, tally_durability, extra=()):
+    """Starts redis-server and Tally with settings that promise the same, and what is beside them."""
+    def redis(port, data, options):
+        return ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", data,
+                "--save", "", *options]
+
+    def ours(port, data, *options):
+        return [tally, "serve", "--data", data, "--port", str(port), "--log-level", "error",
+                "--durability", tally_durability, *options]
+
+    commands = {
+        "redis": lambda port, data: redis(port, data, redis_options),
+        "tally": ours,
+        "null": lambda port, data: ours(port, data, "--engine", "null"),
+        "redis without persistence": lambda port, data: redis(port, data, NO_PERSISTENCE),
+    }
     servers = []
-    for name, command in (
-        ("redis", lambda port, data: [
-            "redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", data,
-            "--save", "", *redis_options]),
-        ("tally", lambda port, data: [
-            tally, "serve", "--data", data, "--port", str(port), "--log-level", "error",
-            "--durability", tally_durability]),
-    ):
+    for name in ["redis", "tally", *extra]:
         port = free_port()
-        data = os.path.join(directory, f"{name}-{port}")
+        data = os.path.join(directory, f"data-{port}")
         os.mkdir(data)
-        servers.append(Server(name, command(port, data), data, port))
+        servers.append(Server(name, commands[name](port, data), data, port))
     return servers
 
 
-def measure(servers, cases, repeats, report):
+def measure(servers, cases, keys, repeats, report):
     """Every case on every server in turn; the medians, by case and server."""
     for server in servers:
         if server.name != "null":
-            fill(server)
+            fill(server, keys)
     rows = []
     for case in cases:
         results = {server.name: [] for server in servers}
@@ -154,7 +244,9 @@ def measure(servers, cases, repeats, report):
             for server in servers:
                 before = server.info("journal_groups")
                 results[server.name].append(
-                    load(server, case.command, case.requests, case.pipeline, case.keys))
+                    zipf_load(server, case.requests, case.pipeline, keys)
+                    if case.command is ZIPF
+                    else load(server, case.command, case.requests, case.pipeline, keys))
                 if before and int(server.info("journal_groups")) > int(before):
                     groups.setdefault(server.name, []).append(
                         case.requests / (int(server.info("journal_groups")) - int(before)))
@@ -168,24 +260,33 @@ def measure(servers, cases, repeats, report):
 
 
 def table(rows):
-    lines = [
-        "| case | redis requests/s | Tally requests/s | ratio | redis CPU µs | Tally CPU µs | ratio "
-        "| null engine requests/s | null CPU µs | commands per group |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    extra = [name for name in rows[0][1] if name not in ("redis", "tally")]
+    head = ["case", "redis requests/s", "Tally requests/s", "ratio", "redis CPU µs", "Tally CPU µs",
+            "ratio"]
+    if "null" in extra:
+        head += ["null engine requests/s", "null engine CPU µs"]
+    if "redis without persistence" in extra:
+        head += ["redis without persistence requests/s", "ratio"]
+    head += ["commands per group"]
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
     for case, medians, groups in rows:
-        redis, ours, null = medians["redis"], medians["tally"], medians.get("null")
-        lines.append(
-            f"| {case.text} | {redis[0]:,.0f} | {ours[0]:,.0f} | {ours[0] / redis[0]:.2f} "
-            f"| {redis[1]:.3f} | {ours[1]:.3f} | {ours[1] / redis[1]:.2f} "
-            + (f"| {null[0]:,.0f} | {null[1]:.3f} " if null else "| – | – ")
-            + (f"| {groups['tally']:,.0f} |" if "tally" in groups else "| – |"))
+        redis, ours = medians["redis"], medians["tally"]
+        cells = [case.text, f"{redis[0]:,.0f}", f"{ours[0]:,.0f}", f"{ours[0] / redis[0]:.2f}",
+                 f"{redis[1]:.3f}", f"{ours[1]:.3f}", f"{ours[1] / redis[1]:.2f}"]
+        if "null" in extra:
+            cells += [f"{medians['null'][0]:,.0f}", f"{medians['null'][1]:.3f}"]
+        if "redis without persistence" in extra:
+            rate = medians["redis without persistence"][0]
+            cells += [f"{rate:,.0f}", f"{ours[0] / rate:.2f}"]
+        cells += [f"{groups['tally']:,.0f}" if "tally" in groups else "–"]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
 def bytes_per_key(tally, directory, count=1_000_000):
     """Resident memory per key of sequential keys, less that of an empty server."""
     result = {}
-    for server in contenders(tally, directory, ["--appendonly", "no"], "none"):
+    for server in contenders(tally, directory, NO_PERSISTENCE, "none"):
         empty = server.resident_bytes()
         subprocess.run(
             ["redis-benchmark", "-p", str(server.port), "-c", "8", "-n", str(count * 8),
@@ -226,10 +327,10 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tally", required=True)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--scale", type=float, default=1, help="share of the requests to send")
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
-    parser.add_argument("--sections", default="none,interval,always")
+    parser.add_argument("--sections", default="none,few,interval,always")
     parser.add_argument("--directory", help="where the servers keep their data")
     parser.add_argument("--write", help="Markdown file for the tables")
     options = parser.parse_args()
@@ -237,35 +338,22 @@ def main():
     directory = tempfile.mkdtemp(prefix="tally-bench-", dir=options.directory)
     sections = []
     try:
-        chosen = [case for case in FULL if options.only in case.text]
-        for case in chosen:
+        for case in FULL:
             case.requests = max(1000, int(case.requests * options.scale))
-        for title, key, redis_options, durability, cases in (
-            ("No persistence against `none`", "none", ["--appendonly", "no"], "none", chosen),
-            ("`appendfsync everysec` against `interval=1000`", "interval",
-             ["--appendonly", "yes", "--appendfsync", "everysec"], "interval=1000",
-             [case for case in chosen if case in DURABLE]),
-            ("`appendfsync always` against `always`", "always",
-             ["--appendonly", "yes", "--appendfsync", "always"], "always",
-             [case for case in chosen if case in DURABLE]),
-        ):
-            if key not in options.sections.split(","):
+        for section in SECTIONS:
+            cases = [case for case in section.cases if options.only in case.text]
+            if section.key not in options.sections.split(",") or not cases:
                 continue
-            print(title, flush=True)
-            servers = contenders(tally, directory, redis_options, durability)
-            if key == "none":
-                port = free_port()
-                data = os.path.join(directory, "null")
-                os.mkdir(data)
-                servers.append(Server("null", [
-                    tally, "serve", "--data", data, "--port", str(port), "--engine", "null",
-                    "--log-level", "error", "--durability", "none"], data, port))
+            print(section.title, flush=True)
+            servers = contenders(
+                tally, directory, section.redis_options, section.durability, section.extra)
             try:
-                rows = measure(servers, cases, options.repeats, lambda line: print(line, flush=True))
+                rows = measure(servers, cases, section.keys, options.repeats,
+                               lambda line: print(line, flush=True))
             finally:
                 for server in servers:
                     server.stop()
-            sections.append((title, table(rows)))
+            sections.append((section.title, table(rows)))
         memory = bytes_per_key(tally, directory) if not options.only else {}
         sync = sync_time(directory)
     finally:
@@ -279,7 +367,7 @@ def main():
         f"* Machine: {machine()}; the load generator shares it.",
         f"* redis-server {version}, one thread; Tally with its default of "
         f"{max(1, os.cpu_count() // 2)} event loop(s).",
-        f"* redis-benchmark, {CLIENTS} connections, {KEYS:,} keys, all present; "
+        f"* redis-benchmark, {CLIENTS} connections, all keys present; "
         f"medians of {options.repeats} runs, contenders in turn.",
         f"* One write of 4 KiB with its fdatasync: {sync:.0f} µs (median).",
         "* CPU is the server's user and system time per command, the journal's threads included.",

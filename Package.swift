@@ -40,7 +40,7 @@ let package = Package(
         .target(
             name: "TallyServer",
             dependencies: [
-                "TallyCore", "TallyEngine", "TallyRESP", "TallyNode",
+                "TallyCore", "TallyRESP", "TallyNode",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
@@ -70,15 +70,18 @@ let package = Package(
         test("TallyNodeTests", ["TallyCore", "TallyEngine", "TallyStorage", "TallyNode"]),
         test(
             "TallyServerTests",
-            ["TallyCore", "TallyRESP", "TallyStorage", "TallyNode", "TallyServer"]),
+            ["TallyCore", "TallyRESP", "TallyStorage", "TallyNode", "TallyServer"],
+            products: [.product(name: "NIOCore", package: "swift-nio")]),
         test("SimulationTests", ["TallyCore", "TallyStorage", "TallyNode"]),
     ]
 )
 
 /// Tests of the modules in `modules`, with the simulated parts at hand.
-func test(_ name: String, _ modules: [String]) -> Target {
+func test(
+    _ name: String, _ modules: [String], products: [Target.Dependency] = []
+) -> Target {
     .testTarget(
         name: name,
-        dependencies: (modules + ["TallyTestSupport"]).map { .target(name: $0) },
+        dependencies: (modules + ["TallyTestSupport"]).map { .target(name: $0) } + products,
         swiftSettings: strict)
 }

@@ -7,7 +7,7 @@ sanitizer=$1
 scratch=.build-$sanitizer
 flags=(--sanitize="$sanitizer" --scratch-path "$scratch")
 # A sanitizer's report must fail the run.
-export TSAN_OPTIONS="halt_on_error=1 suppressions=$PWD/Scripts/thread-sanitizer.txt"
+export TSAN_OPTIONS="halt_on_error=1"
 export ASAN_OPTIONS="detect_leaks=0"
 swift build --build-tests "${flags[@]}"
 TALLY_SIMULATION_SEEDS=${TALLY_SIMULATION_SEEDS:-50} swift test --skip-build "${flags[@]}"

@@ -24,14 +24,11 @@ public struct ByteSize: Equatable, Sendable {
 
     /// `bytes` in the largest unit that leaves a readable number: `1.50G`.
     public static func readable(_ bytes: Int) -> String {
-        var hundredths = bytes * 100
+        let names = ["B", "K", "M", "G", "T"]
         var unit = 0
-        while hundredths >= 102_400, unit < 4 {
-            hundredths /= 1024
-            unit += 1
-        }
-        let fraction = hundredths % 100
-        return
-            "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction)\(["B", "K", "M", "G", "T"][unit])"
+        while unit < names.count - 1, bytes >> (10 * (unit + 1)) > 0 { unit += 1 }
+        let unitBytes = 1 << (10 * unit)
+        let fraction = bytes % unitBytes * 100 / unitBytes
+        return "\(bytes / unitBytes).\(fraction < 10 ? "0" : "")\(fraction)\(names[unit])"
     }
 }

@@ -16,6 +16,9 @@ public enum Limits {
     /// Longest inline (plain text) command, bytes.
     public static let inlineBytesMax = 64 << 10
 
+    /// Most names that one COMMAND INFO or COMMAND DOCS may ask for.
+    public static let commandNamesMax = 1024
+
     /// Least memory for counters that a user may set, bytes.
     public static let memoryLimitBytesMin = 1 << 20
 

@@ -13,7 +13,8 @@ import TallyCore
 ///                  64 bytes     12 × (tag u8, offset u32)
 ///
 /// A directory entry holds the leaf's address, its number of buckets and the address of its
-/// records, so a search costs the bucket's and the record's cache line. Deleted records are garbage until their leaf is rebuilt, which happens before garbage exceeds half of the records.
+/// records, so a search costs the bucket's and the record's cache line. Deleted records are garbage
+/// until their leaf is rebuilt, which happens before garbage exceeds half of the records.
 /// Not thread-safe: its partition's lock guards it.
 struct Memtable: ~Copyable {
     typealias Leaf = UnsafeMutablePointer<LeafHeader>

@@ -9,7 +9,8 @@ public enum JournalEvent: Sendable {
     case committed
     /// A file is ready: commands may be waiting for it.
     case spaceReady
-    /// The disk is full: once the files at hand are, writes are refused; reads go on.
+    /// The disk is full: once the files at hand are, writes are refused; reads go on. Commands may
+    /// be waiting to be told.
     case spaceExhausted(DiskError)
     /// The disk has space again.
     case spaceRegained
@@ -128,7 +129,7 @@ public final class CommitterThread<D: Disk>: Sendable {
         node.wakeThresholdBytes.store(bytesMax, ordering: .sequentiallyConsistent)
         node.wakeUp.sleep(nanoseconds: nanoseconds) {
             isStopping.load(ordering: .sequentiallyConsistent)
-                || node.pendingJournalBytes >= bytesMax
+                || node.pendingJournalBytes >= bytesMax || preparer.hasResult
         }
         node.wakeThresholdBytes.store(0, ordering: .sequentiallyConsistent)
     }

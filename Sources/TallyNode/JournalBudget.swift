@@ -39,13 +39,6 @@ final class JournalBudget: Sendable {
         unreserved.load(ordering: .relaxed) <= floorBytes && isDiskFull.load(ordering: .relaxed)
     }
 
-    /// Whether reservations are likely to be refused for a while.
-    var isBusy: Bool {
-        pending.load(ordering: .relaxed) >= pendingMax / 2
-            || unreserved.load(ordering: .relaxed) <= floorBytes
-                && !isDiskFull.load(ordering: .relaxed)
-    }
-
     func reserve(_ bytes: Int) -> Grant {
         // More than a group ever holds will not fit later either.
         if bytes > pendingMax { return .full }

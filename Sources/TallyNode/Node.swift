@@ -288,9 +288,6 @@ public final class Node: @unchecked Sendable {
     /// Whether the journal has no space, so that writes are refused.
     public var isJournalFull: Bool { budget.isFull }
 
-    /// Whether `execute` is likely to answer `busy` for a while.
-    public var isBusy: Bool { budget.isBusy }
-
     /// Journal bytes that wait to be written, an upper bound.
     public var pendingJournalBytes: Int { budget.pendingBytes }
 }

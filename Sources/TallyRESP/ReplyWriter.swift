@@ -133,12 +133,6 @@ public struct ReplyWriter: ~Copyable {
         append(UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
     }
 
-    /// Nothing there, where an array was asked for.
-    public mutating func nullArray(_ version: RESPVersion) {
-        let text: StaticString = version == .three ? "_\r\n" : "*-1\r\n"
-        append(UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
-    }
-
     /// Announces an array of `count` elements.
     public mutating func array(_ count: Int) {
         number(UInt8(ascii: "*"), Int64(count))

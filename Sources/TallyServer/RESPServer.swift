@@ -39,7 +39,7 @@ public final class RESPServer: Service, Sendable {
         }
     }
 
-    /// Listens until the task is cancelled or shut down gracefully, then lets connections finish.
+    /// Listens until it is shut down gracefully, then lets connections finish.
     ///
     /// - Throws: when the address cannot be listened on.
     public func run() async throws {

@@ -38,9 +38,20 @@ public enum JournalRecovery {
         var obsolete = scan.superseded
         let lastWithGroups = scan.files.lastIndex { $0.groupCount > 0 } ?? -1
         obsolete += scan.files[(lastWithGroups + 1)...].map(\.name)
+        let names = try journalDisk { () throws(DiskError) in try disk.list() }
+        if names.contains(JournalFormat.temporaryName) {
+            obsolete.append(JournalFormat.temporaryName)
+        }
+        if scan.lostGroups > 0 {
+            try setAside(disk, scan.unreadable + obsolete)
+        } else {
+            // Before anything is written: the disk may be full.
+            try setAside(disk, scan.unreadable)
+            try remove(disk, obsolete)
+        }
 
         if !isClean, lastWithGroups >= 0 {
-            try syncUnsynced(disk, scan.files[..<lastWithGroups], scan.durableSequence)
+            try rewriteUnsynced(disk, scan.files[..<lastWithGroups], scan.durableSequence)
             let last = scan.files[lastWithGroups]
             highest += 1
             try copyTail(
@@ -49,15 +60,12 @@ public enum JournalRecovery {
                     identity: log.identity, number: highest, epoch: log.epoch,
                     partitionCount: UInt32(log.partitionCount), replaces: last.number,
                     createdMilliseconds: nowMilliseconds))
-            obsolete.append(last.name)
+            if scan.lostGroups > 0 {
+                try setAside(disk, [last.name])
+            } else {
+                try remove(disk, [last.name])
+            }
         }
-        let names = try journalDisk { () throws(DiskError) in try disk.list() }
-        if names.contains(JournalFormat.temporaryName) {
-            obsolete.append(JournalFormat.temporaryName)
-        }
-        try setAside(disk, scan.unreadable + (scan.lostGroups > 0 ? obsolete : []))
-        if scan.lostGroups > 0 { obsolete = [] }
-        try remove(disk, obsolete)
         let writer = JournalWriter(
             disk: disk, configuration: configuration, identity: log.identity, epoch: log.epoch,
             partitionCount: log.partitionCount, isSealed: isClean, nextNumber: highest + 1,
@@ -65,12 +73,31 @@ public enum JournalRecovery {
         return JournalOpening(writer: writer, scan: scan)
     }
 
-    /// Syncs files whose last groups nobody ever knew to be on disk.
-    private static func syncUnsynced<D: Disk>(
+    /// Brings files to the disk whose last groups nobody ever knew to be there.
+    ///
+    /// Each is written anew with its own bytes before it is synced: had its sync failed before, the
+    /// system could take it for clean and report success.
+    private static func rewriteUnsynced<D: Disk>(
         _ disk: D, _ files: ArraySlice<JournalScan.File>, _ durableSequence: UInt64
     ) throws(JournalError) {
         for file in files where (file.sequences?.upperBound ?? 0) > durableSequence {
-            try journalDisk { () throws(DiskError) in try disk.open(file.name).sync() }
+            try journalDisk { () throws(DiskError) in
+                let open = try disk.open(file.name)
+                let buffer = UnsafeMutableRawBufferPointer.allocate(
+                    byteCount: 1 << 20, alignment: JournalFormat.memoryAlignment)
+                defer { buffer.deallocate() }
+                var offset = 0
+                while offset < file.endOffset {
+                    let count = try open.read(
+                        at: offset,
+                        into: UnsafeMutableRawBufferPointer(
+                            rebasing: buffer[..<min(buffer.count, file.endOffset - offset)]))
+                    guard count > 0 else { break }
+                    try open.write(UnsafeRawBufferPointer(rebasing: buffer[..<count]), at: offset)
+                    offset += count
+                }
+                try open.sync()
+            }
         }
     }
 

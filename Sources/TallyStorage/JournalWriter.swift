@@ -196,7 +196,8 @@ public struct JournalWriter<D: Disk>: ~Copyable {
         durableSequence = sequence
     }
 
-    /// Ends the journal after its last group, if it has no seal yet: writes the seal, cuts off what is unused and syncs.
+    /// Ends the journal after its last group, if it has no seal yet: writes the seal, cuts off what
+    /// is unused and syncs.
     ///
     /// - Throws: `disk`. What was synced before stays so.
     public consuming func seal(nowMilliseconds: UInt64) throws(JournalError) {

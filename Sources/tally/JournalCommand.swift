@@ -116,6 +116,7 @@ extension JournalScan {
                 : isTorn ? "ends in a torn tail, as after a crash" : "not sealed, as after a crash"
         let lost = lostGroups > 0 ? ", \(lostGroups) groups lost that were never synced" : ""
         return
-            "OK: \(files.count) files, \(lastSequence) groups, \(entryCount) entries, epoch \(epoch), \(end)\(lost)"
+            "OK: \(files.count) files, \(lastSequence) groups, \(entryCount) entries, "
+            + "epoch \(epoch), \(end)\(lost)"
     }
 }

@@ -160,6 +160,7 @@ private struct Server {
             logger.error(
                 "no space for another journal file: when those at hand are full, writes are refused",
                 metadata: ["error": "\(error)"])
+            server.journalMoved()
         case .spaceRegained: logger.notice("the journal has space again: writes are accepted")
         case .failed(let error):
             logger.critical(

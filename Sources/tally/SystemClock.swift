@@ -1,6 +1,5 @@
-import TallyCore
-
 internal import Glibc
+import TallyCore
 
 /// The machine's own clocks.
 struct SystemClock: Clock {

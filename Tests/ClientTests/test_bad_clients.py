@@ -327,7 +327,7 @@ def test_garbage(tally, good_client):
 
 
 def test_idle_connections_are_closed(start_tally):
-    server = start_tally("--idle-seconds-max", 1)
+    server = start_tally("--idle-seconds-max", 4)
     with GoodClient(server):
         silent = RawConnection(server.port)
         unfinished = RawConnection(server.port)

@@ -147,6 +147,10 @@ def test_a_crash_while_full_loses_nothing(small_disk, server):
     ballast = fill(small_disk)
     write_until_refused(server, acknowledged)
     server.kill()
+    # The newest file's groups must be copied before anything is served.
+    server.start()
+    wait_until(lambda: not server.is_running, "the start to be refused")
+    assert "no space left" in server.log()
     ballast.unlink()
     server.start().wait_until_ready()
     check_values(server, acknowledged)

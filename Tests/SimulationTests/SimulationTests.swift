@@ -37,7 +37,7 @@ struct SimulationTests {
     @Test(
         arguments: [
             World.PlantedBug.skippedSync, .hiddenSyncFailure, .groupAppliedTwice,
-            .staleBytesAccepted,
+            .staleBytesAccepted, .fileSyncedAgainAfterFailure,
         ])
     func plantedBugsAreFound(bug: World.PlantedBug) {
         var found = 0

@@ -15,6 +15,7 @@ struct World {
         case hiddenSyncFailure
         case groupAppliedTwice
         case staleBytesAccepted
+        case fileSyncedAgainAfterFailure
     }
 
     let seed: UInt64
@@ -46,7 +47,10 @@ struct World {
         self.plantedBug = plantedBug
         random = SeededGenerator(seed: seed)
         disk = SimulatedDisk(seed: seed ^ 0x5eed)
-        durability = [.always, .always, .interval(milliseconds: 20), .none][Int(seed % 4)]
+        durability =
+            plantedBug == .fileSyncedAgainAfterFailure
+            ? .none
+            : [.always, .always, .interval(milliseconds: 20), .none][Int(seed % 4)]
     }
 
     mutating func run(steps: Int) {
@@ -72,6 +76,11 @@ struct World {
             faults.showsStaleBytes = true
             if bug == .skippedSync { faults.syncIsSkipped = 3 }
             if bug == .hiddenSyncFailure { faults.failedSyncIsHidden = 10 }
+            if bug == .fileSyncedAgainAfterFailure {
+                // Only stops sync here; many must fail for one to matter.
+                faults.ignoresEqualWrites = true
+                faults.syncFails = 4
+            }
         }
     }
 
@@ -208,8 +217,10 @@ struct World {
         configuration.durability = durability
         configuration.partitionCount = 4
         configuration.threads = seed % 2 == 0 ? 1 : 2
-        configuration.journal.fileBytes = 64 << 10
-        configuration.journal.groupBytesMax = 16 << 10
+        configuration.journal.fileBytes =
+            plantedBug == .fileSyncedAgainAfterFailure ? 8 << 10 : 64 << 10
+        configuration.journal.groupBytesMax =
+            plantedBug == .fileSyncedAgainAfterFailure ? 2 << 10 : 16 << 10
         let hashSeed = random.next()
         configuration.random = { hashSeed }
         do throws(JournalError) {
@@ -265,7 +276,7 @@ struct World {
             if random.once(in: 2) { JournalForger(disk).repeatLastGroup() }
         case .staleBytesAccepted:
             JournalForger(disk).blessStaleGroups()
-        case .skippedSync, .hiddenSyncFailure, nil: break
+        case .skippedSync, .hiddenSyncFailure, .fileSyncedAgainAfterFailure, nil: break
         }
     }
 }

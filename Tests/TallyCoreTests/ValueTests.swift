@@ -48,7 +48,7 @@ struct ValueTests {
     @Test(
         arguments: [
             (0, "0.00B"), (1023, "1023.00B"), (1024, "1.00K"), (1536, "1.50K"),
-            (5 << 30, "5.00G"),
+            (5 << 30, "5.00G"), (Int.max, "8388607.99T"),
         ] as [(Int, String)])
     func byteSizeIsReadable(bytes: Int, expected: String) {
         #expect(ByteSize.readable(bytes) == expected)

@@ -25,7 +25,6 @@ struct ReplyWriterTests {
     @Test func versionsDifferWhereRESP3HasTypesOfItsOwn() {
         #expect(written { $0.null(.two) } == "$-1\r\n")
         #expect(written { $0.null(.three) } == "_\r\n")
-        #expect(written { $0.nullArray(.two) } == "*-1\r\n")
         #expect(written { $0.map(2, .two) } == "*4\r\n")
         #expect(written { $0.map(2, .three) } == "%2\r\n")
         #expect(written { $0.set(2, .two) } == "*2\r\n")

@@ -19,6 +19,9 @@ package final class SimulatedDisk: Disk {
         package var syncIsSkipped = 0
         /// A sync that fails and says that all is well: a planted bug.
         package var failedSyncIsHidden = 0
+        /// Writes of what the cache holds already do nothing, as if a program synced a file again
+        /// without having written it again: a planted bug.
+        package var ignoresEqualWrites = false
         /// Whether new space shows old bytes instead of zeros.
         package var showsStaleBytes = false
 
@@ -174,6 +177,24 @@ extension SimulatedDisk.State {
             durableNames[name] = nil
             durableNames[newName] = inode
         }
+    }
+
+    /// Takes to the disk what the cache knows to be missing there, as a sync does: not what a sync
+    /// that failed has dropped.
+    func writeBack(_ inode: SimulatedDisk.Inode) {
+        if inode.durable.count < inode.cached.count {
+            inode.durable += Array(
+                repeating: 0, count: inode.cached.count - inode.durable.count)
+        } else {
+            inode.durable.removeLast(inode.durable.count - inode.cached.count)
+        }
+        for sector in inode.dirtySectors {
+            let start = sector * SimulatedDisk.sectorBytes
+            let end = min(start + SimulatedDisk.sectorBytes, inode.cached.count)
+            guard start < end else { continue }
+            inode.durable.replaceSubrange(start..<end, with: inode.cached[start..<end])
+        }
+        inode.dirtySectors = []
     }
 
     /// Leaves of a file's unsynced sectors what a power loss leaves.

@@ -36,14 +36,21 @@ package final class SimulatedFile: DiskFile {
             let isLess = state.random.once(in: state.faults.writeFails)
             let count =
                 isLess ? Int.random(in: 0...bytes.count, using: &state.random) : bytes.count
-            store(bytes[..<count], at: offset)
+            store(bytes[..<count], at: offset, state)
             return isLess
         }
         if fails { throw DiskError(.system(5), operation: "write", file: name) }
     }
 
-    private func store(_ bytes: Slice<UnsafeRawBufferPointer>, at offset: Int) {
+    private func store(
+        _ bytes: Slice<UnsafeRawBufferPointer>, at offset: Int, _ state: SimulatedDisk.State
+    ) {
         let end = offset + bytes.count
+        if state.faults.ignoresEqualWrites, inode.cached.count >= end,
+            inode.cached[offset..<end].elementsEqual(bytes)
+        {
+            return
+        }
         if inode.cached.count < end {
             inode.cached += Array(repeating: 0, count: end - inode.cached.count)
         }
@@ -98,8 +105,7 @@ package final class SimulatedFile: DiskFile {
                 inode.cached = cached
                 return fails
             }
-            inode.durable = inode.cached
-            inode.dirtySectors = []
+            state.writeBack(inode)
             return false
         }
         if fails { throw DiskError(.system(5), operation: "sync", file: name) }

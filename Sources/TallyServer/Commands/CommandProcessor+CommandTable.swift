@@ -1,13 +1,17 @@
+import TallyCore
 import TallyRESP
 
 /// COMMAND and its subcommands: the command table, in Redis's words.
 extension CommandProcessor {
-    /// The arguments behind the subcommand.
-    func names(_ session: borrowing Session) -> [String]? {
-        guard arguments.count > 2 else { return nil }
-        return (2..<arguments.count).map {
-            arguments[$0].text.lowercased()
+    /// Calls `reply` with the names behind the subcommand, nil if there are none.
+    mutating func withNames(_ reply: (inout CommandProcessor, [String]?) -> Void) {
+        let count = arguments.count - 2
+        guard count <= Limits.commandNamesMax else {
+            return replies.error(
+                "ERR \(count) names are too many, at most \(Limits.commandNamesMax) are allowed")
         }
+        let names = (0..<count).map { arguments[$0 + 2].text.lowercased() }
+        reply(&self, count == 0 ? nil : names)
     }
 
     // MARK: COMMAND INFO
@@ -120,7 +124,7 @@ extension CommandProcessor {
 
     // MARK: COMMAND LIST
 
-    mutating func replyCommandList(_ session: borrowing Session) {
+    mutating func replyCommandList() {
         var names = server.specs.map(\.name)
         if arguments.count > 2 {
             guard arguments.count == 5,
@@ -144,7 +148,7 @@ extension CommandProcessor {
 
     // MARK: COMMAND GETKEYS
 
-    mutating func replyCommandKeys(_ session: borrowing Session) {
+    mutating func replyCommandKeys() {
         let count = arguments.count - 2
         guard let index = server.lookup.find(arguments[2]) else {
             return replies.error("ERR Invalid command specified")
@@ -152,12 +156,9 @@ extension CommandProcessor {
         let container = server.specs[index]
         var spec = container
         if count > 1, !container.subcommands.isEmpty {
-            let name = arguments[3]
-            guard
-                let subcommand = container.subcommands.first(where: {
-                    name.equalsIgnoringCase($0.name)
-                })
-            else { return replies.error("ERR Invalid command specified") }
+            guard let subcommand = container.subcommand(named: arguments[3]) else {
+                return replies.error("ERR Invalid command specified")
+            }
             spec = subcommand
         }
         let keys = spec.keys.range

@@ -6,9 +6,9 @@ extension CommandProcessor {
     /// Runs a command that replies at once; its arity has been checked.
     mutating func run(_ id: CommandID, _ session: inout Session) {
         switch id {
-        case .ping: ping(session)
+        case .ping: ping()
         case .echo: replies.bulk(arguments[1])
-        case .select: select(session)
+        case .select: select()
         case .quit:
             replies.simple("OK")
             session.isClosing = true
@@ -19,11 +19,11 @@ extension CommandProcessor {
         case .databaseSize: databaseSize()
         case .objectEncoding: objectEncoding(&session)
         case .command: replyCommandInfo(names: nil, session.version)
-        default: runSubcommand(id, &session)
+        default: runContained(id, &session)
         }
     }
 
-    private mutating func runSubcommand(_ id: CommandID, _ session: inout Session) {
+    private mutating func runContained(_ id: CommandID, _ session: inout Session) {
         switch id {
         case .clientID: replies.integer(Int64(session.client.id))
         case .clientInfo: clientInfo(session)
@@ -36,12 +36,14 @@ extension CommandProcessor {
         case .clientNoTouch: setFlag(session) { $0.isNoTouch = $1 }
         case .clientKill: killClients(&session)
         case .commandCount: replies.integer(Int64(server.specs.count))
-        case .commandInfo: replyCommandInfo(names: names(session), session.version)
-        case .commandDocs: replyCommandDocs(names(session), session.version)
-        case .commandList: replyCommandList(session)
-        case .commandGetKeys: replyCommandKeys(session)
-        case .configGet: configGet(session)
-        case .configSet: configSet(session)
+        case .commandInfo:
+            withNames { $0.replyCommandInfo(names: $1, session.version) }
+        case .commandDocs:
+            withNames { $0.replyCommandDocs($1, session.version) }
+        case .commandList: replyCommandList()
+        case .commandGetKeys: replyCommandKeys()
+        case .configGet: configGet(session.version)
+        case .configSet: configSet()
         case .configResetStatistics:
             publishCounts()
             server.statistics.reset()
@@ -66,7 +68,7 @@ extension CommandProcessor {
         }
     }
 
-    private mutating func ping(_ session: borrowing Session) {
+    private mutating func ping() {
         switch arguments.count {
         case 1: replies.simple("PONG")
         case 2: replies.bulk(arguments[1])
@@ -74,7 +76,7 @@ extension CommandProcessor {
         }
     }
 
-    private mutating func select(_ session: borrowing Session) {
+    private mutating func select() {
         guard let index = Decimal.parse(arguments[1]) else {
             return replies.error("ERR value is not an integer or out of range")
         }
@@ -212,7 +214,8 @@ extension CommandProcessor {
             clients.map { $0.line(nowSeconds: now) + "\n" }.joined(), session.version)
     }
 
-    private static func isNormalType(_ type: UnsafeRawBufferPointer) -> Bool? {
+    /// Whether clients of this type are those that there are; nil if there is no such type.
+    static func isNormalType(_ type: UnsafeRawBufferPointer) -> Bool? {
         if type.equalsIgnoringCase("normal") { return true }
         return ["master", "replica", "slave", "pubsub"].contains(where: type.equalsIgnoringCase)
             ? false : nil

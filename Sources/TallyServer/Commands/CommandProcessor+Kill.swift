@@ -74,13 +74,17 @@ extension CommandProcessor {
         }
         if name.equalsIgnoringCase("addr") { return .address(value.text) }
         if name.equalsIgnoringCase("laddr") { return .localAddress(value.text) }
-        if name.equalsIgnoringCase("user") { return .all(value.text == "default") }
+        if name.equalsIgnoringCase("user") {
+            guard value.text == "default" else {
+                throw Refusal("ERR No such user '\(value.prefixText(128))'")
+            }
+            return .all(true)
+        }
         if name.equalsIgnoringCase("type") {
-            if value.equalsIgnoringCase("normal") { return .all(true) }
-            guard Self.otherClientTypes.contains(where: value.equalsIgnoringCase) else {
+            guard let isNormal = Self.isNormalType(value) else {
                 throw Refusal("ERR Unknown client type '\(value.prefixText(128))'")
             }
-            return .all(false)
+            return .all(isNormal)
         }
         if name.equalsIgnoringCase("skipme") {
             if value.equalsIgnoringCase("yes") { return .skipsSelf(true) }
@@ -88,8 +92,6 @@ extension CommandProcessor {
         }
         throw Refusal("ERR syntax error")
     }
-
-    private static var otherClientTypes: [String] { ["master", "replica", "slave", "pubsub"] }
 
     private func kill(_ victim: ClientInfo, _ session: inout Session) {
         if victim.id == session.client.id {

@@ -32,7 +32,7 @@ extension CommandProcessor {
 
     // MARK: CONFIG
 
-    mutating func configGet(_ session: borrowing Session) {
+    mutating func configGet(_ version: RESPVersion) {
         let patterns = (2..<arguments.count).map { arguments[$0].text }
         var found: [(name: String, parameter: ConfigParameter)] = []
         for parameter in ConfigParameter.all {
@@ -42,7 +42,7 @@ extension CommandProcessor {
             let isName = pattern.lowercased() == parameter.name
             found.append((isName ? pattern : parameter.name, parameter))
         }
-        replies.map(found.count, session.version)
+        replies.map(found.count, version)
         for (name, parameter) in found {
             replies.bulk(name)
             replies.bulk(parameter.value(server))
@@ -50,7 +50,7 @@ extension CommandProcessor {
     }
 
     /// Changes all the settings or none.
-    mutating func configSet(_ session: borrowing Session) {
+    mutating func configSet() {
         let count = arguments.count
         guard count % 2 == 0 else { return replies.error(Self.wrongArity("config|set")) }
         var changes: [() -> Void] = []

@@ -86,13 +86,16 @@ struct CommandProcessor: ~Copyable {
         let stop: Stop
     }
 
-    /// Whether commands wait to be executed by `flush`.
-    var hasGathered: Bool { planCount > 0 }
+    /// Whether commands of `owner`, the latest to be processed, wait to be executed by `flush`, or
+    /// replies to be delivered.
+    func hasWork(of owner: Int) -> Bool {
+        stretches.last?.owner == owner || deliveries.last?.owner == owner
+    }
 
     /// Gathers all whole commands in `bytes`, and executes some of them.
     ///
-    /// - Parameter bytes: What has arrived and was not consumed before. While `hasGathered`, it must
-    ///   stay in place.
+    /// - Parameter bytes: What has arrived and was not consumed before. It must stay in place until
+    ///   `flush` has succeeded.
     mutating func process(
         _ bytes: UnsafeRawBufferPointer, of owner: Int, _ session: inout Session
     ) -> Progress {
@@ -191,11 +194,7 @@ struct CommandProcessor: ~Copyable {
 
     private mutating func runSubcommand(_ container: CommandSpec, _ session: inout Session) {
         let name = arguments[1]
-        guard
-            let subcommand = container.subcommands.first(where: {
-                name.equalsIgnoringCase($0.name)
-            })
-        else {
+        guard let subcommand = container.subcommand(named: name) else {
             replies.error(
                 bytes: Array("ERR unknown subcommand '".utf8) + name.prefix(128)
                     + Array("'. Try \(container.name.uppercased()) HELP.".utf8))

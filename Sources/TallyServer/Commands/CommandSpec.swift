@@ -80,6 +80,11 @@ struct CommandSpec: Sendable {
         fullName = container.map { "\($0)|\(name)" } ?? name
     }
 
+    /// The subcommand that `name` names in any case, nil if there is none.
+    func subcommand(named name: UnsafeRawBufferPointer) -> CommandSpec? {
+        subcommands.first { name.equalsIgnoringCase($0.name) }
+    }
+
     /// The categories of access control that the command belongs to, as Redis derives them.
     var categories: [String] {
         var categories: [String] = []

@@ -1,6 +1,6 @@
-import TallyCore
 import NIOCore
 import Synchronization
+import TallyCore
 
 /// What others may know of a connection, and how they may end it.
 final class ClientInfo: Sendable {

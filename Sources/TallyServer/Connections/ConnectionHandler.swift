@@ -70,7 +70,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         loop.noteInput(bytes.readableBytes)
         if input.readableBytes == 0, !isPaused {
             work(&bytes, context)
-            if bytes.readableBytes > 0, !session.isClosing {
+            if bytes.readableBytes > 0, !session.isClosing, !isClosing {
                 input.clear()
                 input.writeBuffer(&bytes)
                 countBytes(context)
@@ -122,7 +122,7 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     /// Deals with the commands in `bytes` as far as they are whole and limits allow.
     private func work(_ bytes: inout ByteBuffer, _ context: ChannelHandlerContext) {
-        while bytes.readableBytes > 0, !isPaused, !session.isClosing {
+        while bytes.readableBytes > 0, !isPaused, !session.isClosing, !isClosing {
             let stop = loop.process(&bytes, of: self, &session)
             if stop == .inputEnd { break }
             if stop == .journalBusy { waitForRoom() }
@@ -140,7 +140,7 @@ final class ConnectionHandler: ChannelInboundHandler {
             send(replies)
         } else {
             held.append(replies, sequence: sequence, commandCount: commandCount)
-            if held.byteCount > Limits.connectionBytesUncounted { countBytes(context) }
+            if held.capacityBytes > Limits.connectionBytesUncounted { countBytes(context) }
             waitForJournal()
         }
         pauseIfNeeded()
@@ -189,6 +189,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         isWaiting = false
         guard let context else { return }
         release()
+        if countedBytes > 0 { countBytes(context) }
         isJournalBusy = false
         resume()
         if !held.isEmpty { waitForJournal() }
@@ -197,7 +198,11 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     private func release() {
         guard !held.isEmpty else { return }
-        held.release(where: server.node.gate.admits) { send($0) }
+        // Sending may call this handler back, so `held` must be at rest meanwhile.
+        guard let admitted = held.takeAdmitted(where: server.node.gate.admits) else { return }
+        admitted.withUnsafeReadableBytes { send($0) }
+        _ = consume admitted
+        held.reclaim()
     }
 
     // MARK: Pausing
@@ -227,9 +232,13 @@ final class ConnectionHandler: ChannelInboundHandler {
     // MARK: Limits
 
     /// Accounts for what this connection holds, and ends it when all together hold too much.
+    ///
+    /// May be called while the session's commands are processed, so it leaves `session` alone.
     private func countBytes(_ context: ChannelHandlerContext) {
         let unsent = isWritable ? 0 : bufferedBytes(context)
-        let bytes = input.capacity + held.byteCount + unsent
+        let heldBytes =
+            held.capacityBytes > Limits.connectionBytesUncounted ? held.capacityBytes : 0
+        let bytes = input.capacity + heldBytes + unsent
         client.inputBytes.store(input.readableBytes, ordering: .relaxed)
         client.outputBytes.store(held.byteCount + unsent, ordering: .relaxed)
         let total = server.connectionBytes.wrappingAdd(
@@ -238,9 +247,8 @@ final class ConnectionHandler: ChannelInboundHandler {
         let isGrowing = bytes > countedBytes
         countedBytes = bytes
         if isGrowing, total > Limits.connectionBytesMax, !isClosing {
-            Self.tooMuchHeld.withUnsafeBytes { send($0) }
-            session.isClosing = true
             isClosing = true
+            Self.tooMuchHeld.withUnsafeBytes { send($0) }
             context.close(promise: nil)
         }
     }

@@ -19,6 +19,8 @@ struct HeldReplies {
 
     var isEmpty: Bool { marks.isEmpty }
     var byteCount: Int { bytes.readableBytes }
+    /// Memory taken, bytes.
+    var capacityBytes: Int { bytes.capacity }
     /// The group that the oldest reply waits for.
     var firstSequence: UInt64 { marks.first?.sequence ?? 0 }
 
@@ -38,10 +40,10 @@ struct HeldReplies {
         }
     }
 
-    /// Calls `send` with the replies that may leave, if any, and forgets them.
-    mutating func release(
-        where admits: (UInt64) -> Bool, _ send: (UnsafeRawBufferPointer) -> Void
-    ) {
+    /// Takes out the replies that may leave, nil if there are none.
+    ///
+    /// They share memory with what stays: let go of them, then call `reclaim`.
+    mutating func takeAdmitted(where admits: (UInt64) -> Bool) -> ByteBuffer? {
         var byteCount = 0
         var released = 0
         for mark in marks {
@@ -50,18 +52,24 @@ struct HeldReplies {
             commandCount -= mark.commandCount
             released += 1
         }
-        guard released > 0 else { return }
+        guard released > 0 else { return nil }
         marks.removeFirst(released)
-        bytes.withUnsafeReadableBytes {
-            send(UnsafeRawBufferPointer(rebasing: $0[..<byteCount]))
-        }
-        bytes.moveReaderIndex(forwardBy: byteCount)
-        if marks.isEmpty {
-            if bytes.capacity > Self.capacityKept {
-                bytes = ByteBuffer()
-            } else {
-                bytes.clear()
+        return bytes.readSlice(length: byteCount)
+    }
+
+    /// Uses the memory of replies that have left again, or gives it back.
+    ///
+    /// - Complexity: O(1) amortised over the bytes held.
+    mutating func reclaim() {
+        if !marks.isEmpty {
+            // A connection that is never quiet must not grow for ever.
+            if bytes.readerIndex > max(bytes.readableBytes, Self.capacityKept / 4) {
+                bytes.discardReadBytes()
             }
+        } else if bytes.capacity > Self.capacityKept {
+            bytes = ByteBuffer()
+        } else {
+            bytes.clear()
         }
     }
 }

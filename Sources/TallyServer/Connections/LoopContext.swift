@@ -85,6 +85,8 @@ final class LoopContext: @unchecked Sendable {
             processor.process($0, of: owner, &session)
         }
         bytes.moveReaderIndex(forwardBy: progress.consumedBytes)
+        // An unfinished command's bytes must not be shared: adding to them would copy them.
+        if !processor.hasWork(of: owner) { gathered.removeLast() }
         switch progress.stop {
         case .inputEnd: endTurnLater()
         case .repliesLong: finishTurn()

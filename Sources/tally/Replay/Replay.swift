@@ -1,7 +1,7 @@
-import TallyCore
 import NIOCore
 import NIOPosix
 import Synchronization
+import TallyCore
 
 /// Many connections that send updates at once and read counters back.
 struct Replay: Sendable {

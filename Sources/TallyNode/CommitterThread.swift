@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Synchronization
 import TallyCore
 public import TallyStorage
@@ -61,6 +62,8 @@ public final class CommitterThread<D: Disk>: Sendable {
         do throws(JournalError) {
             while !isStopping.load(ordering: .sequentiallyConsistent) {
                 try keepSpace(&nextAttempt)
+                // Where cores are scarce, whoever is about to execute goes first: fewer, larger groups.
+                sched_yield()
                 if try committer.commit() {
                     onEvent(.committed)
                     pause()

@@ -37,20 +37,6 @@ enum JournalFormat {
     }
 }
 
-/// Which history a journal's files belong to: the same random number in all of them.
-public struct LogIdentity: Equatable, Sendable {
-    /// The upper half.
-    public let high: UInt64
-    /// The lower half.
-    public let low: UInt64
-
-    /// An identity of two random words.
-    public init(high: UInt64, low: UInt64) {
-        self.high = high
-        self.low = low
-    }
-}
-
 /// The first sector of a journal file.
 struct JournalFileHeader: Equatable {
     static let magic: UInt64 = 0x4c4e_524a_594c_4154  // "TALYJRNL" in file order

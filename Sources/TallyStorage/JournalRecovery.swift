@@ -1,4 +1,4 @@
-import TallyCore
+public import TallyCore
 
 /// A journal that is ready for its next group.
 @frozen

@@ -3,16 +3,18 @@
 /// Each 16 bytes are folded with one 64×64→128-bit multiplication, as in Wang Yi's wyhash. The
 /// seed is drawn at start-up, so that nobody can choose keys that collide.
 public struct KeyHasher: Sendable {
-    private let seed: UInt64
+    @usableFromInline
+    let seed: UInt64
     /// What no chosen word can cancel, because it is drawn with the seed.
-    private let secret: UInt64
+    @usableFromInline
+    let secret: UInt64
 
     private static let multiplier: UInt64 = 0x9e37_79b9_7f4a_7c15
     private static let increment: UInt64 = 0xd1b5_4a32_d192_ed03
 
     /// A hash function of its own for each `seed`.
     public init(seed: UInt64) {
-        self.seed = Self.fold(seed ^ Self.increment, Self.multiplier)
+        self.seed = Self.fold(seed ^ Self.increment, Self.multiplier) | 1
         secret = Self.fold(seed ^ Self.multiplier, Self.increment) | 1
     }
 
@@ -28,6 +30,13 @@ public struct KeyHasher: Sendable {
     public func hash(_ key: UnsafeRawBufferPointer) -> UInt64 {
         guard let base = key.baseAddress else { return Self.fold(seed, secret) }
         return _hash(base, key.count)
+    }
+
+    /// The hash of an integer key.
+    @inlinable @inline(__always)
+    public func hash(_ key: UInt64) -> UInt64 {
+        let product = (key ^ secret).multipliedFullWidth(by: seed)
+        return product.high ^ product.low
     }
 
     @usableFromInline

@@ -53,6 +53,15 @@ public enum Limits {
     /// Wait between two attempts to reserve journal space on a full disk, milliseconds.
     public static let spaceRetryMilliseconds = 500
 
+    // MARK: Families
+
+    /// Most counter families of a data set.
+    public static let familiesMax = 1024
+    /// Most columns of a family.
+    public static let columnsMax = 64
+    /// Longest name of a family, a column or a suffix, bytes.
+    public static let schemaNameBytesMax = 64
+
     // MARK: Partitions
 
     /// Most partitions of one data set; a power of two.

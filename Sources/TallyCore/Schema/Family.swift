@@ -1,0 +1,54 @@
+/// What identifies a family's records.
+public enum KeyKind: UInt8, Sendable {
+    /// An unsigned 64-bit integer.
+    case integer = 0
+    /// Bytes.
+    case string = 1
+}
+
+/// The key of a family's records.
+public struct FamilyKey: Equatable, Sendable {
+    /// Its name.
+    public let name: String
+    /// What it is.
+    public let kind: KeyKind
+
+    /// A key of this name and kind.
+    public init(name: String, kind: KeyKind) {
+        self.name = name
+        self.kind = kind
+    }
+}
+
+/// A counter family: a named set of columns over one kind of key.
+public struct Family: Equatable, Sendable {
+    /// Its number in the data set, never used again for another; 0 is the built-in family of plain
+    /// keys.
+    public let number: UInt32
+    /// Its name.
+    public let name: String
+    /// The name and the kind of its key; nil until they are declared, and no record exists before.
+    public var key: FamilyKey?
+    /// Its columns in order of declaration.
+    public var columns: [Column] = []
+    /// Whether updates of keys that were never set are refused.
+    public var isKnownOnly: Bool
+    /// Whether updates of keys that were deleted are refused.
+    public var isDeletedFinal: Bool
+    /// The number of the next column.
+    public var nextColumn: UInt32 = 0
+
+    /// A family without a key and without columns.
+    public init(number: UInt32, name: String, isKnownOnly: Bool, isDeletedFinal: Bool) {
+        self.number = number
+        self.name = name
+        self.isKnownOnly = isKnownOnly
+        self.isDeletedFinal = isDeletedFinal
+    }
+
+    /// The column of this name, nil if there is none.
+    public func column(named name: String) -> Column? { columns.first { $0.name == name } }
+
+    /// The column of this suffix, nil if there is none.
+    public func column(suffix: String) -> Column? { columns.first { $0.suffix == suffix } }
+}

@@ -60,6 +60,10 @@ let package = Package(
                 .product(name: "Yams", package: "Yams"),
             ], swiftSettings: strict),
 
+        .executableTarget(
+            name: "EngineBenchmark", dependencies: ["TallyCore", "TallyEngine"],
+            path: "Benchmarks/Engine", swiftSettings: strict),
+
         .target(
             name: "TallyTestSupport", dependencies: ["TallyCore", "TallyStorage"],
             path: "Tests/TallyTestSupport", swiftSettings: strict),

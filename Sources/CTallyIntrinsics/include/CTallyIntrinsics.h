@@ -11,6 +11,26 @@ static inline void tally_prefetch(const void *address) {
     __builtin_prefetch(address);
 }
 
+/// The place of the set bit of `word` that has `rank` set bits below it; there must be one.
+static inline uint32_t tally_select(uint64_t word, uint32_t rank) {
+#if defined(__BMI2__) && defined(__BMI__)
+    return (uint32_t)__builtin_ctzll(__builtin_ia32_pdep_di(1ull << rank, word));
+#else
+    // Byte-wise sums find the byte, a loop of at most seven steps the bit (Vigna, "Broadword
+    // Implementation of Rank/Select Queries", 2008).
+    uint64_t sums = word - ((word >> 1) & 0x5555555555555555ull);
+    sums = (sums & 0x3333333333333333ull) + ((sums >> 2) & 0x3333333333333333ull);
+    sums = ((sums + (sums >> 4)) & 0x0f0f0f0f0f0f0f0full) * 0x0101010101010101ull;
+    const uint64_t ranks = rank * 0x0101010101010101ull;
+    const uint64_t at_most = ((ranks | 0x8080808080808080ull) - sums) & 0x8080808080808080ull;
+    const uint32_t byte = (uint32_t)__builtin_popcountll(at_most) * 8;
+    uint32_t rest = rank - (uint32_t)(((sums << 8) >> byte) & 0xff);
+    uint64_t bits = (word >> byte) & 0xff;
+    while (rest--) bits &= bits - 1;
+    return byte + (uint32_t)__builtin_ctzll(bits);
+#endif
+}
+
 /// Whether `tally_crc32c_update` runs in hardware on this machine.
 bool tally_crc32c_available(void);
 

@@ -1,0 +1,111 @@
+/// The values of a block's records, a row of columns each.
+///
+/// Values are exponential Golomb codes of a column's order, all columns together. Each is
+/// value >> order plus one, in binary: how many bits follow the first is coded in unary in `lengths`,
+/// those bits and the lowest `order` ones are its mantissa. The mantissas grow backwards from the
+/// block's end. So the *n*-th value is found by selecting in `lengths`: the bits before it that are
+/// clear are the mantissa bits before it.
+///
+/// Where no row has only zeros, the last column of one whose other columns are all zero holds one
+/// less.
+struct RowCodes {
+    let block: UnsafeRawPointer
+    let byteCount: Int
+    let columnCount: Int
+    /// Where the columns' orders are, a byte each.
+    let ordersOffset: Int
+    /// Where the lengths start.
+    let lengthsOffset: Int
+    /// Whether there may be rows of zeros only.
+    let hasZeroRows: Bool
+
+    /// A place in the values.
+    private struct Cursor {
+        /// The next bit of the lengths.
+        var bit: Int
+        /// The end of the next mantissa; it grows downwards.
+        var mantissaBit: Int
+    }
+
+    @inline(__always)
+    private func order(_ column: Int) -> Int {
+        Int(block.load(fromByteOffset: ordersOffset &+ column, as: UInt8.self))
+    }
+
+    /// Writes the values of the record of rank `rank`, one a column, to `values`.
+    ///
+    /// - Complexity: O(bits of the block's lengths / 64 + columns).
+    @inline(__always)
+    func read(_ rank: Int, _ values: UnsafeMutablePointer<UInt64>) {
+        let lengths = block + lengthsOffset
+        let index = rank &* columnCount
+        let bit = index == 0 ? 0 : Bits.selectOne(lengths, index &- 1) &+ 1
+        var orders = 0
+        for column in 0..<columnCount { orders &+= order(column) }
+        let mantissaBit = byteCount &* 8 &- (bit &- index) &- rank &* orders
+        let window = Bits.window(lengths, bit) & Bits.mask(Bits.windowBits)
+        if window.nonzeroBitCount >= columnCount {
+            let zeros = Bits.select(window, columnCount &- 1) &- (columnCount &- 1)
+            let width = zeros &+ orders
+            if width <= Bits.windowBits {
+                let mantissas = Bits.window(block, mantissaBit &- width)
+                return readShortRow(window, mantissas, width, values)
+            }
+        }
+        var cursor = Cursor(bit: bit, mantissaBit: mantissaBit)
+        readRow(&cursor, values)
+    }
+
+    /// Reads a record whose lengths and mantissas are at hand.
+    ///
+    /// - Parameter width: Bits of all the mantissas, the first column's uppermost.
+    @inline(__always)
+    private func readShortRow(
+        _ lengths: UInt64, _ mantissas: UInt64, _ width: Int,
+        _ values: UnsafeMutablePointer<UInt64>
+    ) {
+        var lengths = lengths
+        var rest = width
+        var others: UInt64 = 0
+        for column in 0..<columnCount {
+            let order = UInt64(truncatingIfNeeded: order(column))
+            let zeros = UInt64(truncatingIfNeeded: lengths.trailingZeroBitCount)
+            lengths = (lengths &>> zeros) &>> 1
+            rest &-= Int(truncatingIfNeeded: zeros &+ order)
+            // What is above belongs to the columns before.
+            let mantissa = mantissas &>> UInt64(truncatingIfNeeded: rest)
+            let upper = (1 &<< zeros) | (mantissa &>> order) & ((1 &<< zeros) &- 1)
+            var value = ((upper &- 1) &<< order) | mantissa & ((1 &<< order) &- 1)
+            if column &+ 1 == columnCount, others == 0, !hasZeroRows { value &+= 1 }
+            others |= value
+            values[column] = value
+        }
+    }
+
+    /// Reads one record's values and moves the cursor behind them.
+    @inline(__always)
+    private func readRow(_ cursor: inout Cursor, _ values: UnsafeMutablePointer<UInt64>) {
+        var others: UInt64 = 0
+        for column in 0..<columnCount {
+            let order = order(column)
+            let zeros = Bits.zerosFrom(block + lengthsOffset, cursor.bit)
+            cursor.bit &+= zeros &+ 1
+            let width = zeros &+ order
+            cursor.mantissaBit &-= width
+            let mantissa = Bits.read(block, cursor.mantissaBit, width)
+            let upper = (1 &<< UInt64(zeros)) | mantissa &>> UInt64(order)
+            var value = ((upper &- 1) &<< UInt64(order)) | mantissa & Bits.mask(order)
+            if column &+ 1 == columnCount, others == 0, !hasZeroRows { value &+= 1 }
+            others |= value
+            values[column] = value
+        }
+    }
+
+    /// Writes the rows of the first `count` records, one behind the other.
+    ///
+    /// - Complexity: O(count × columns).
+    func decode(_ count: Int, _ values: UnsafeMutablePointer<UInt64>) {
+        var cursor = Cursor(bit: 0, mantissaBit: byteCount &* 8)
+        for index in 0..<count { readRow(&cursor, values + index &* columnCount) }
+    }
+}

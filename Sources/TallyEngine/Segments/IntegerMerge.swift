@@ -1,0 +1,240 @@
+public import TallyCore
+
+/// Frozen memtables and the segments under them, on their way to new segments.
+///
+/// Nothing here changes, so it may run on any thread while its table goes on serving.
+public struct IntegerMerge: Sendable {
+    let columns: [ColumnCoding]
+    /// Newest first.
+    let frozen: [FrozenMemtable]
+    let segments: [IntegerSegment]
+
+    /// How many memtables this merges.
+    public var memtableCount: Int { frozen.count }
+
+    /// Size of a segment that is made at once, bytes. A merge lets one grow to twice as much and
+    /// then cuts it evenly: a full one that gains a record leaves its neighbours alone.
+    public static let segmentBytes = 1 << 20
+
+    /// Makes the segments that hold everything.
+    ///
+    /// Segments without changes are taken over; of those with changes, blocks without changes are
+    /// copied as they are. A segment that has shrunk is joined with its neighbour.
+    ///
+    /// - Parameters: Whose segments they become, and up to which commit group.
+    /// - Complexity: O(changes × log changes + records of the segments that have any).
+    public func run(
+        partition: Int, family: UInt32, sequence: UInt64, identity: LogIdentity
+    ) -> [IntegerSegment] {
+        let header = SegmentHeader(
+            kind: .integer, identity: identity, partition: UInt32(partition), family: family,
+            sequence: sequence, columns: columns)
+        let changes = SortedChanges(frozen, columns: columns)
+        var output = SegmentOutput(header: header)
+        var next = 0
+        for (index, segment) in segments.enumerated() {
+            // The first segment also takes what comes before it, each what comes before the next.
+            let end =
+                index + 1 < segments.count
+                ? changes.firstIndex(from: next, notBelow: segments[index + 1].header.firstKey)
+                : changes.count
+            if next == end, output.isAtBoundary, segment.header.columns == columns {
+                output.take(segment)
+            } else {
+                merge(segment, changes, next..<end, &output)
+            }
+            next = end
+        }
+        output.cutBytes = Self.segmentBytes
+        for index in next..<changes.count { output.append(changes, index) }
+        return output.finish()
+    }
+
+    private func merge(
+        _ segment: IntegerSegment, _ changes: borrowing SortedChanges, _ range: Range<Int>,
+        _ output: inout SegmentOutput
+    ) {
+        let view = segment.view
+        let map = ColumnMap(from: segment.header.columns, to: columns)
+        let sourceCount = segment.header.columns.count
+        let row = UnsafeMutablePointer<UInt64>.allocate(capacity: columns.count)
+        defer { row.deallocate() }
+        let keys = UnsafeMutablePointer<UInt64>.allocate(capacity: IntegerBlock.recordsMax)
+        let values = UnsafeMutablePointer<UInt64>.allocate(
+            capacity: IntegerBlock.recordsMax * sourceCount)
+        defer {
+            keys.deallocate()
+            values.deallocate()
+        }
+        output.expect(segment, changeCount: range.count)
+        var next = range.lowerBound
+        for number in 0..<view.blockCount {
+            let firstKey = view.firstKeys[number]
+            let isLast = number + 1 == view.blockCount
+            while next < range.upperBound, changes.keys[next] < firstKey {
+                output.append(changes, next)
+                next += 1
+            }
+            let block = view.block(number)
+            let lastKeyBound = isLast ? view.lastKey : view.firstKeys[number + 1] - 1
+            let isUntouched =
+                next == range.upperBound || changes.keys[next] > lastKeyBound
+            if isUntouched, map == nil, output.takesBlock {
+                output.append(block: block, firstKey: firstKey, lastKey: lastKeyBound)
+                continue
+            }
+            let layout = IntegerBlock.Layout(
+                block.baseAddress.unsafelyUnwrapped, byteCount: block.count,
+                columnCount: sourceCount)
+            layout.decode(firstKey: firstKey, keys: keys, values: values)
+            for record in 0..<layout.recordCount {
+                let key = keys[record]
+                while next < range.upperBound, changes.keys[next] < key {
+                    output.append(changes, next)
+                    next += 1
+                }
+                if next < range.upperBound, changes.keys[next] == key {
+                    output.append(changes, next)
+                    next += 1
+                } else if let map {
+                    map.apply(values + record &* sourceCount, row)
+                    output.append(key, unlessZero: row)
+                } else {
+                    output.append(key, values + record &* sourceCount)
+                }
+            }
+        }
+        while next < range.upperBound {
+            output.append(changes, next)
+            next += 1
+        }
+        output.endSegment()
+    }
+}
+
+/// The segments that a merge makes, in order.
+private struct SegmentOutput: ~Copyable {
+    private var builder: IntegerSegmentBuilder
+    private var segments: [IntegerSegment] = []
+    private let columnCount: Int
+    /// Size from which on a new segment begins, bytes.
+    var cutBytes = IntegerMerge.segmentBytes
+
+    init(header: SegmentHeader) {
+        builder = IntegerSegmentBuilder(header: header)
+        columnCount = header.columns.count
+    }
+
+    /// Whether no segment is in the making.
+    var isAtBoundary: Bool { builder.recordCount == 0 }
+    var takesBlock: Bool { builder.takesBlock }
+
+    /// Plans where to cut what comes of a segment with so many changes.
+    mutating func expect(_ segment: IntegerSegment, changeCount: Int) {
+        let records = Int(segment.header.recordCount)
+        let bytes = Int(segment.header.byteCount)
+        let expected = builder.byteCount + bytes + changeCount * (bytes / records + 2)
+        let pieces = max(1, expected / IntegerMerge.segmentBytes)
+        cutBytes = pieces == 1 ? 3 * IntegerMerge.segmentBytes : expected / pieces + 1
+    }
+
+    mutating func take(_ segment: IntegerSegment) {
+        segments.append(segment)
+    }
+
+    @inline(__always)
+    mutating func append(_ key: UInt64, _ row: UnsafePointer<UInt64>) {
+        builder.append(key, row)
+        if builder.byteCount >= cutBytes { close() }
+    }
+
+    /// Appends a row that may say that there is no record.
+    @inline(__always)
+    mutating func append(_ key: UInt64, unlessZero row: UnsafePointer<UInt64>) {
+        var seen: UInt64 = 0
+        for column in 0..<columnCount { seen |= row[column] }
+        if seen != 0 { append(key, row) }
+    }
+
+    @inline(__always)
+    mutating func append(_ changes: borrowing SortedChanges, _ index: Int) {
+        append(changes.keys[index], unlessZero: changes.rows + index &* columnCount)
+    }
+
+    mutating func append(block: UnsafeRawBufferPointer, firstKey: UInt64, lastKey: UInt64) {
+        builder.append(block: block, firstKey: firstKey, lastKey: lastKey)
+        if builder.byteCount >= cutBytes { close() }
+    }
+
+    /// A merged segment's records have all come; a small rest goes on with the next one's.
+    mutating func endSegment() {
+        if builder.byteCount >= IntegerMerge.segmentBytes / 4 { close() }
+    }
+
+    private mutating func close() {
+        if let segment = builder.finish() { segments.append(segment) }
+    }
+
+    consuming func finish() -> [IntegerSegment] {
+        close()
+        return segments
+    }
+}
+
+/// Changed rows in order of their keys, each key's newest only.
+struct SortedChanges: ~Copyable {
+    let count: Int
+    let keys: UnsafeMutablePointer<UInt64>
+    let rows: UnsafeMutablePointer<UInt64>
+
+    /// - Parameter layers: Newest first.
+    init(_ layers: [FrozenMemtable], columns: [ColumnCoding]) {
+        let columnCount = columns.count
+        let capacity = layers.reduce(0) { $0 + $1.memtable.count }
+        var order: [(key: UInt64, index: Int)] = []
+        order.reserveCapacity(capacity)
+        let unsorted = UnsafeMutablePointer<UInt64>.allocate(
+            capacity: max(1, capacity * columnCount))
+        defer { unsorted.deallocate() }
+        for layer in layers {
+            let map = ColumnMap(from: layer.columns, to: columns)
+            layer.memtable.forEach { key, row in
+                let target = unsorted + order.count * columnCount
+                if let map {
+                    map.apply(row, target)
+                } else {
+                    target.update(from: row, count: columnCount)
+                }
+                order.append((key, order.count))
+            }
+        }
+        // Among equal keys the newest comes first.
+        order.sort { ($0.key, $0.index) < ($1.key, $1.index) }
+        keys = .allocate(capacity: max(1, capacity))
+        rows = .allocate(capacity: max(1, capacity * columnCount))
+        var count = 0
+        for (key, index) in order where count == 0 || keys[count - 1] != key {
+            keys[count] = key
+            (rows + count * columnCount).update(
+                from: unsorted + index * columnCount, count: columnCount)
+            count += 1
+        }
+        self.count = count
+    }
+
+    deinit {
+        keys.deallocate()
+        rows.deallocate()
+    }
+
+    /// The first index from `start` on whose key is at least `key`.
+    func firstIndex(from start: Int, notBelow key: UInt64) -> Int {
+        var low = start
+        var high = count
+        while low < high {
+            let middle = (low + high) / 2
+            if keys[middle] < key { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+}

@@ -1,0 +1,66 @@
+/// Searches in sorted keys.
+enum Search {
+    /// The last of `count` ascending keys that is at most `key`; 0 if none is.
+    ///
+    /// Which half goes on is a matter of arithmetic, not of a branch that would be mispredicted
+    /// every other time.
+    ///
+    /// - Complexity: O(log count).
+    @inline(__always)
+    static func lastIndex(
+        _ keys: UnsafePointer<UInt64>, _ count: Int, notAbove key: UInt64
+    ) -> Int {
+        var index = 0
+        var rest = count
+        while rest > 1 {
+            let half = rest &>> 1
+            let middle = keys[index &+ half]
+            // 1 if `middle` is above `key`: the borrow of their difference.
+            let borrow = ((~key & middle) | ((~key | middle) & (key &- middle))) &>> 63
+            index &+= half & (Int(truncatingIfNeeded: borrow) &- 1)
+            rest &-= half
+        }
+        return index
+    }
+}
+
+/// A table over sorted keys that says where in them to search, by how far a key lies between the
+/// first and the last: where keys are spread evenly, a step or two remain of a search.
+struct SearchTable {
+    /// For each part of the range the first index whose key lies in it or behind it; two more than
+    /// there are parts.
+    private let starts: UnsafeMutablePointer<UInt32>
+    private let first: UInt64
+    private let shift: UInt64
+    private let partLast: UInt64
+
+    /// - Complexity: O(count).
+    init(_ keys: UnsafePointer<UInt64>, _ count: Int) {
+        first = keys[0]
+        let range = keys[count - 1] - first
+        let partBits = Bits.length(UInt64(count))
+        shift = UInt64(max(0, Bits.length(range) - partBits))
+        partLast = range >> shift
+        starts = .allocate(capacity: Int(partLast) + 2)
+        var index = 0
+        for part in 0...Int(partLast) {
+            while index < count, (keys[index] &- first) &>> shift < UInt64(part) { index += 1 }
+            starts[part] = UInt32(index)
+        }
+        starts[Int(partLast) + 1] = UInt32(count)
+    }
+
+    func deallocate() { starts.deallocate() }
+
+    /// The same as `Search.lastIndex` among the keys that this was made of.
+    @inline(__always)
+    func lastIndex(_ keys: UnsafePointer<UInt64>, notAbove key: UInt64) -> Int {
+        guard key > first else { return 0 }
+        let part = Int(min((key &- first) &>> shift, partLast))
+        // Keys of earlier parts are below, keys of later parts above.
+        let low = Int(starts[part]) &- 1
+        let high = Int(starts[part &+ 1])
+        let start = max(low, 0)
+        return start &+ Search.lastIndex(keys + start, high &- start, notAbove: key)
+    }
+}

@@ -1,0 +1,188 @@
+import TallyCore
+import TallyTestSupport
+import Testing
+
+@testable import TallyEngine
+
+/// A table and a plain dictionary that must always agree.
+private struct Pair: ~Copyable {
+    var table: IntegerTable
+    var model: [UInt64: [UInt64]] = [:]
+    private(set) var columnCount: Int
+    /// Numbers of today's columns.
+    private var numbers: [UInt32]
+    private var nextNumber: UInt32
+    private var sequence: UInt64 = 0
+
+    init(columnCount: Int) {
+        self.columnCount = columnCount
+        numbers = Array(0..<UInt32(columnCount))
+        nextNumber = UInt32(columnCount)
+        table = IntegerTable(
+            columns: (0..<columnCount).map { ColumnCoding(column: UInt32($0)) },
+            hasher: KeyHasher(seed: 7))
+    }
+
+    mutating func write(_ key: UInt64, _ row: [UInt64]) {
+        table.write(key, row)
+        model[key] = row.allSatisfy { $0 == 0 } ? nil : row
+    }
+
+    mutating func add(_ key: UInt64, column: Int, _ delta: UInt64) {
+        var row = model[key] ?? Array(repeating: 0, count: columnCount)
+        row[column] &+= delta
+        let isUpdated = table.update(key, column: column) { $0 &+ delta }
+        #expect(isUpdated)
+        model[key] = row.allSatisfy { $0 == 0 } ? nil : row
+    }
+
+    mutating func addColumn() {
+        numbers.append(nextNumber)
+        nextNumber += 1
+        columnCount += 1
+        table.setColumns(numbers.map { ColumnCoding(column: $0) })
+        model = model.mapValues { $0 + [0] }
+    }
+
+    mutating func dropColumn(_ index: Int) {
+        numbers.remove(at: index)
+        columnCount -= 1
+        table.setColumns(numbers.map { ColumnCoding(column: $0) })
+        model = model.compactMapValues { row in
+            let rest = Array(row[..<index] + row[(index + 1)...])
+            return rest.allSatisfy { $0 == 0 } ? nil : rest
+        }
+    }
+
+    mutating func merge() {
+        sequence += 1
+        let input = table.mergeInput
+        let segments = input.run(
+            partition: 3, family: 4, sequence: sequence, identity: LogIdentity(high: 1, low: 2))
+        table.adopt(segments, merged: input.memtableCount)
+    }
+
+    /// Compares single and batch reads of the keys given.
+    func check(_ keys: [UInt64]) {
+        var row = [UInt64](repeating: 0, count: columnCount)
+        let zeros = row
+        for key in keys {
+            let isPresent = table.read(key, &row)
+            if row != model[key] ?? zeros || isPresent != (model[key] != nil) {
+                Issue.record("\(key): \(row), not \(model[key] ?? zeros)")
+            }
+        }
+        for start in stride(from: 0, to: keys.count, by: 20) {
+            let part = Array(keys[start..<min(start + 20, keys.count)])
+            var rows = [UInt64](repeating: 0, count: part.count * columnCount)
+            let present = table.read(part, count: part.count, &rows)
+            let expected = part.flatMap { model[$0] ?? zeros }
+            if rows != expected { Issue.record("a batch read \(rows), not \(expected)") }
+            for (index, key) in part.enumerated() {
+                #expect((present >> UInt64(index) & 1 == 1) == (model[key] != nil))
+            }
+        }
+    }
+
+    func checkAll() {
+        #expect(table.recordCount == model.count)
+        let keys = model.keys.sorted()
+        check(keys)
+        check(keys.flatMap { [$0 &+ 1, $0 &- 1] })
+        for (segment, following) in zip(table.segments, table.segments.dropFirst()) {
+            #expect(segment.header.lastKey < following.header.firstKey)
+        }
+        for segment in table.segments {
+            #expect(throws: Never.self) { try segment.verifyBlocks() }
+        }
+    }
+}
+
+struct IntegerTableTests {
+    @Test(arguments: 1...24 as ClosedRange<UInt64>)
+    func tablesAgreeWithADictionary(seed: UInt64) {
+        var random = SeededGenerator(seed: seed)
+        var pair = Pair(columnCount: [1, 2, 3, 8][Int(seed % 4)])
+        let keyBits = [8, 14, 30, 64][Int(seed / 4 % 4)]
+        let special: [UInt64] = [0, 1, .max, .max - 1, 1 << 63]
+        func key(_ random: inout SeededGenerator) -> UInt64 {
+            random.once(in: 50)
+                ? special.randomElement(using: &random) ?? 0
+                : UInt64.random(in: 0...Bits.mask(keyBits), using: &random)
+        }
+        var recent: [UInt64] = []
+        for step in 0..<12 {
+            if random.once(in: 4) { pair.addColumn() }
+            if pair.columnCount > 1, random.once(in: 5) {
+                pair.dropColumn(Int.random(in: 0..<pair.columnCount, using: &random))
+            }
+            let columnCount = pair.columnCount
+            for _ in 0..<1500 {
+                let key =
+                    random.once(in: 3) && !recent.isEmpty
+                    ? recent.randomElement(using: &random) ?? 0 : key(&random)
+                recent.append(key)
+                switch Int.random(in: 0..<10, using: &random) {
+                case 0: pair.write(key, Array(repeating: 0, count: columnCount))
+                case 1:
+                    pair.write(
+                        key,
+                        (0..<columnCount).map { _ in
+                            [0, 1, 255, UInt64(UInt32.max), UInt64(UInt32.max) + 1, .max]
+                                .randomElement(using: &random) ?? 0
+                        })
+                default:
+                    let column = Int.random(in: 0..<columnCount, using: &random)
+                    let delta = UInt64.random(in: 0..<4, using: &random)
+                    pair.add(key, column: column, delta == 0 ? .max : delta)
+                }
+            }
+            pair.check(Array(recent.suffix(200)))
+            if random.once(in: 2) { pair.table.freeze() }
+            pair.check(Array(recent.suffix(200)))
+            if step % 3 == 2 {
+                pair.table.freeze()
+                pair.merge()
+                pair.checkAll()
+            }
+        }
+        pair.table.freeze()
+        pair.merge()
+        pair.checkAll()
+    }
+
+    @Test func deletedRecordsLeaveNothing() {
+        var pair = Pair(columnCount: 2)
+        for round in 0..<3 {
+            for key in 0..<UInt64(5000) { pair.write(key, [key + 1, UInt64(round)]) }
+            pair.table.freeze()
+            pair.merge()
+            #expect(pair.table.recordCount == 5000 && !pair.table.segments.isEmpty)
+            for key in 0..<UInt64(5000) { pair.write(key, [0, 0]) }
+            pair.table.freeze()
+            pair.merge()
+            #expect(pair.table.recordCount == 0 && pair.table.segments.isEmpty)
+        }
+        pair.checkAll()
+    }
+
+    /// Changes in one place leave other segments as they are.
+    @Test func untouchedSegmentsAreKept() {
+        var pair = Pair(columnCount: 2)
+        for key in 1...UInt64(200_000) {
+            pair.table.write(key * 1_000_003, [key << 8, key])
+        }
+        pair.table.freeze()
+        pair.merge()
+        let before = pair.table.segments
+        #expect(before.count > 1)
+        pair.table.write(7, [1, 1])
+        pair.table.freeze()
+        pair.merge()
+        let after = pair.table.segments
+        #expect(after.count == before.count)
+        #expect(after[0] !== before[0])
+        for (old, new) in zip(before, after).dropFirst() { #expect(old === new) }
+        #expect(pair.table.recordCount == 200_001)
+    }
+}

@@ -185,4 +185,26 @@ struct IntegerTableTests {
         for (old, new) in zip(before, after).dropFirst() { #expect(old === new) }
         #expect(pair.table.recordCount == 200_001)
     }
+
+    /// Values change in their blocks without the keys being coded anew.
+    @Test(arguments: [1, 2, 5])
+    func valuesAreRewritten(columnCount: Int) {
+        var random = SeededGenerator(seed: UInt64(columnCount))
+        var pair = Pair(columnCount: columnCount)
+        let keys = (0..<4000).map { _ in random.next() >> 30 }
+        for key in keys { pair.add(key, column: 0, 1) }
+        pair.table.freeze()
+        pair.merge()
+        for round in 0..<12 {
+            for _ in 0..<[1, 40, 400, 3000][round % 4] {
+                let value: UInt64 =
+                    [1, 7, 1 << 20, 1 << 40, .max].randomElement(using: &random) ?? 1
+                let column = Int.random(in: 0..<columnCount, using: &random)
+                pair.add(keys.randomElement(using: &random) ?? 0, column: column, value)
+            }
+            pair.table.freeze()
+            pair.merge()
+            pair.checkAll()
+        }
+    }
 }

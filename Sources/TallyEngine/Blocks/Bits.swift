@@ -70,6 +70,20 @@ enum Bits {
         words[bit &>> 6] |= 1 &<< UInt64(truncatingIfNeeded: bit & 63)
     }
 
+    /// Copies `count` bits from `bit` on to words that are zero there.
+    @inline(__always)
+    static func copy(
+        _ bytes: UnsafeRawPointer, _ bit: Int, _ count: Int,
+        to words: UnsafeMutablePointer<UInt64>, _ wordsBit: Int
+    ) {
+        var done = 0
+        while done < count {
+            let width = min(windowBits, count &- done)
+            write(words, wordsBit &+ done, width, window(bytes, bit &+ done) & mask(width))
+            done &+= width
+        }
+    }
+
     /// Moves the first `bits` bits of `words` to bytes, and clears them.
     ///
     /// - Returns: how many bytes those are.

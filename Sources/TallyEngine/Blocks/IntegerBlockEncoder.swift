@@ -57,9 +57,35 @@ struct IntegerBlockEncoder: ~Copyable {
         offset = writeKeys(plan, keys, count, offset)
         output.storeBytes(of: UInt16(offset).littleEndian, toByteOffset: 9, as: UInt16.self)
         offset += rows.writeRows(values, count, to: output + offset)
-        let checked = UnsafeRawBufferPointer(start: output + 4, count: offset - 4)
-        output.storeBytes(of: CRC32C.checksum(checked).littleEndian, as: UInt32.self)
+        writeChecksum(offset)
         return UnsafeRawBufferPointer(start: output, count: offset)
+    }
+
+    /// Copies a block, but gives the records of the ascending `ranks` other values.
+    ///
+    /// - Parameter rows: A row for each rank.
+    /// - Returns: the block, valid until the next call; nil if it must be made anew, because a value
+    ///   cannot be coded with the columns' orders or they have become a bad choice.
+    /// - Complexity: O(bytes + ranks × columns).
+    mutating func rewrite(
+        _ block: UnsafeRawBufferPointer, _ layout: IntegerBlock.Layout,
+        ranks: UnsafeBufferPointer<Int>, rows: UnsafePointer<UInt64>
+    ) -> UnsafeRawBufferPointer? {
+        let lengthsOffset = layout.rows.lengthsOffset
+        let base = block.baseAddress.unsafelyUnwrapped
+        let rowBytes = self.rows.rewriteRows(
+            layout.rows, layout.recordCount, ranks: ranks, rows: rows, to: output + lengthsOffset)
+        guard let rowBytes else { return nil }
+        let byteCount = lengthsOffset + rowBytes
+        guard byteCount <= block.count + block.count / 8 + ranks.count else { return nil }
+        output.copyMemory(from: base, byteCount: lengthsOffset)
+        writeChecksum(byteCount)
+        return UnsafeRawBufferPointer(start: output, count: byteCount)
+    }
+
+    private func writeChecksum(_ byteCount: Int) {
+        let checked = UnsafeRawBufferPointer(start: output + 4, count: byteCount - 4)
+        output.storeBytes(of: CRC32C.checksum(checked).littleEndian, as: UInt32.self)
     }
 
     // MARK: Keys

@@ -28,8 +28,19 @@ struct RowCodes {
     }
 
     @inline(__always)
-    private func order(_ column: Int) -> Int {
+    func order(_ column: Int) -> Int {
         Int(block.load(fromByteOffset: ordersOffset &+ column, as: UInt8.self))
+    }
+
+    /// Where the codes of the record of rank `rank` are: the first bit of its lengths, and the end of
+    /// its mantissas. The number of records leads behind the last.
+    @inline(__always)
+    func start(of rank: Int) -> (bit: Int, mantissaBit: Int) {
+        let index = rank &* columnCount
+        let bit = index == 0 ? 0 : Bits.selectOne(block + lengthsOffset, index &- 1) &+ 1
+        var orders = 0
+        for column in 0..<columnCount { orders &+= order(column) }
+        return (bit, byteCount &* 8 &- (bit &- index) &- rank &* orders)
     }
 
     /// Writes the values of the record of rank `rank`, one a column, to `values`.
@@ -38,11 +49,9 @@ struct RowCodes {
     @inline(__always)
     func read(_ rank: Int, _ values: UnsafeMutablePointer<UInt64>) {
         let lengths = block + lengthsOffset
-        let index = rank &* columnCount
-        let bit = index == 0 ? 0 : Bits.selectOne(lengths, index &- 1) &+ 1
+        let (bit, mantissaBit) = start(of: rank)
         var orders = 0
         for column in 0..<columnCount { orders &+= order(column) }
-        let mantissaBit = byteCount &* 8 &- (bit &- index) &- rank &* orders
         let window = Bits.window(lengths, bit) & Bits.mask(Bits.windowBits)
         if window.nonzeroBitCount >= columnCount {
             let zeros = Bits.select(window, columnCount &- 1) &- (columnCount &- 1)

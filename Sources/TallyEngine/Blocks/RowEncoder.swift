@@ -95,40 +95,51 @@ struct RowEncoder: ~Copyable {
         return order &* 10 &+ 10 &+ doubled
     }
 
-    /// Codes the rows whose orders were written last: writes the lengths to `output`, and the mantissas behind them.
+    /// Codes the rows whose orders were chosen last: writes the lengths to `output`, and the mantissas
+    /// behind them.
     ///
     /// - Returns: how many bytes those are together.
     func writeRows(
         _ values: UnsafePointer<UInt64>, _ count: Int, to output: UnsafeMutableRawPointer
     ) -> Int {
-        var bit = 0
-        var mantissaBit = endBit
-        for index in 0..<count {
-            let row = values + index &* columnCount
-            var others: UInt64 = 0
-            for column in 0..<columnCount {
-                var value = row[column]
-                if column &+ 1 == columnCount {
-                    precondition(hasZeroRows || value | others != 0, "a row of zeros only")
-                    value = lastCoded(value, others)
-                }
-                others |= value
-                let order = orders[column]
-                let upper = value &>> UInt64(order) &+ 1
-                let zeros = 63 &- upper.leadingZeroBitCount
-                bit &+= zeros
-                Bits.set(lengths, bit)
-                bit &+= 1
-                let width = zeros &+ order
-                let mantissa =
-                    (upper & Bits.mask(zeros)) &<< UInt64(order) | value & Bits.mask(order)
-                mantissaBit &-= width
-                Bits.write(mantissas, mantissaBit, width, mantissa)
+        var end = End(bit: 0, mantissaBit: endBit)
+        for index in 0..<count { writeRow(values + index &* columnCount, &end) }
+        return flush(end, to: output)
+    }
+
+    /// What has been coded so far.
+    private struct End {
+        var bit: Int
+        var mantissaBit: Int
+    }
+
+    @inline(__always)
+    private func writeRow(_ row: UnsafePointer<UInt64>, _ end: inout End) {
+        var others: UInt64 = 0
+        for column in 0..<columnCount {
+            var value = row[column]
+            if column &+ 1 == columnCount {
+                precondition(hasZeroRows || value | others != 0, "a row of zeros only")
+                value = lastCoded(value, others)
             }
+            others |= value
+            let order = orders[column]
+            let upper = value &>> UInt64(order) &+ 1
+            let zeros = 63 &- upper.leadingZeroBitCount
+            end.bit &+= zeros
+            Bits.set(lengths, end.bit)
+            end.bit &+= 1
+            let width = zeros &+ order
+            let mantissa = (upper & Bits.mask(zeros)) &<< UInt64(order) | value & Bits.mask(order)
+            end.mantissaBit &-= width
+            Bits.write(mantissas, end.mantissaBit, width, mantissa)
         }
-        let lengthBytes = Bits.flush(lengths, bits: bit, to: output)
-        let mantissaBytes = (endBit - mantissaBit + 7) >> 3
-        let first = mantissaBit >> 6
+    }
+
+    private func flush(_ end: End, to output: UnsafeMutableRawPointer) -> Int {
+        let lengthBytes = Bits.flush(lengths, bits: end.bit, to: output)
+        let mantissaBytes = (endBit - end.mantissaBit + 7) >> 3
+        let first = end.mantissaBit >> 6
         let last = endBit >> 6
         for index in first..<last { mantissas[index] = mantissas[index].littleEndian }
         (output + lengthBytes).copyMemory(
@@ -136,5 +147,44 @@ struct RowEncoder: ~Copyable {
             byteCount: mantissaBytes)
         (mantissas + first).update(repeating: 0, count: last - first)
         return lengthBytes + mantissaBytes
+    }
+
+    // MARK: Rewriting
+
+    /// Copies the codes of `count` rows, but codes those of the ascending `ranks` anew; the columns'
+    /// orders stay.
+    ///
+    /// - Parameter rows: A row for each rank.
+    /// - Returns: how many bytes were written to `output`; nil if a value cannot be coded.
+    /// - Complexity: O(bits / 64 + ranks × columns).
+    func rewriteRows(
+        _ old: RowCodes, _ count: Int, ranks: UnsafeBufferPointer<Int>,
+        rows: UnsafePointer<UInt64>, to output: UnsafeMutableRawPointer
+    ) -> Int? {
+        for column in 0..<columnCount { orders[column] = old.order(column) }
+        for index in 0..<(ranks.count * columnCount) where rows[index] == .max { return nil }
+        var end = End(bit: 0, mantissaBit: endBit)
+        var next = 0
+        for (index, rank) in ranks.enumerated() {
+            copy(old, next..<rank, &end)
+            writeRow(rows + index &* columnCount, &end)
+            next = rank &+ 1
+        }
+        copy(old, next..<count, &end)
+        return flush(end, to: output)
+    }
+
+    /// Copies the codes of some rows as they are.
+    @inline(__always)
+    private func copy(_ old: RowCodes, _ ranks: Range<Int>, _ end: inout End) {
+        guard !ranks.isEmpty else { return }
+        let first = old.start(of: ranks.lowerBound)
+        let last = old.start(of: ranks.upperBound)
+        let bits = last.bit &- first.bit
+        Bits.copy(old.block + old.lengthsOffset, first.bit, bits, to: lengths, end.bit)
+        end.bit &+= bits
+        let mantissaBits = first.mantissaBit &- last.mantissaBit
+        end.mantissaBit &-= mantissaBits
+        Bits.copy(old.block, last.mantissaBit, mantissaBits, to: mantissas, end.mantissaBit)
     }
 }

@@ -6,7 +6,7 @@ import TallyCore
 /// Extendible hashing as in `Memtable`: a directory indexed by the hash's top bits points to leaves,
 /// which split when they are full, so that no insert ever moves more than one leaf. A leaf is an
 /// array of slots, probed one after the other; a key's home is its hash scaled to the number of
-/// slots, so a leaf grows by quarters and stays four fifths full.
+/// slots, so a leaf can have any number of them, and grows by halves.
 ///
 ///     slot: key u64 · value u32 of each column     (u64 in a leaf that has a larger value)
 ///
@@ -162,34 +162,42 @@ struct IntegerMemtable: ~Copyable {
     ///
     /// - Complexity: O(columns) amortised; at worst one leaf of some thousand rows is rebuilt.
     mutating func write(_ key: UInt64, hash: UInt64, _ row: UnsafePointer<UInt64>) {
-        if key == 0 {
-            if !hasZeroKey { count &+= 1 }
-            hasZeroKey = true
-            Row(values: zeroKeyRow, valueBytes: 8).set(row, columnCount)
-            return
-        }
-        var greatest: UInt64 = 0
-        for column in 0..<columnCount { greatest |= row[column] }
-        let isWide = greatest > UInt64(UInt32.max)
-        var leaf = leaf(hash)
-        if isWide, leaf.pointee.valueBytes == 4 {
+        guard let found = find(key, hash: hash) else { return insert(key, hash: hash, row) }
+        if found.valueBytes == 4, isWide(row) {
+            let leaf = leaf(hash)
             rebuild(leaf, slotCount: Int(leaf.pointee.slotCount), valueBytes: 8, hash)
-            leaf = self.leaf(hash)
+            return write(key, hash: hash, row)
         }
-        if let slot = Self.find(leaf, key, hash, columnCount) {
-            Row(values: slot + 8, valueBytes: leaf.pointee.valueBytes).set(row, columnCount)
-            return
+        found.set(row, columnCount)
+    }
+
+    /// Adds the row of a key that `find` has not found.
+    ///
+    /// - Complexity: As `write`.
+    mutating func insert(_ key: UInt64, hash: UInt64, _ row: UnsafePointer<UInt64>) {
+        count &+= 1
+        if key == 0 {
+            hasZeroKey = true
+            return Row(values: zeroKeyRow, valueBytes: 8).set(row, columnCount)
         }
+        var leaf = leaf(hash)
         while Self.isFull(leaf) {
             grow(leaf, hash)
             leaf = self.leaf(hash)
         }
-        if isWide, leaf.pointee.valueBytes == 4 {
+        if leaf.pointee.valueBytes == 4, isWide(row) {
             rebuild(leaf, slotCount: Int(leaf.pointee.slotCount), valueBytes: 8, hash)
             leaf = self.leaf(hash)
         }
         Self.place(leaf, key, hash, row, columnCount)
-        count &+= 1
+    }
+
+    /// Whether a value of the row takes more than 32 bits.
+    @inline(__always)
+    private borrowing func isWide(_ row: UnsafePointer<UInt64>) -> Bool {
+        var seen: UInt64 = 0
+        for column in 0..<columnCount { seen |= row[column] }
+        return seen > UInt64(UInt32.max)
     }
 
     /// Seven eighths of a leaf's slots may be taken.
@@ -242,7 +250,7 @@ struct IntegerMemtable: ~Copyable {
         let slotCount = Int(leaf.pointee.slotCount)
         if slotCount < Self.slotsMax || leaf.pointee.depth == Self.depthMax {
             rebuild(
-                leaf, slotCount: slotCount + max(Self.slotsMin, slotCount / 4),
+                leaf, slotCount: slotCount + slotCount / 2,
                 valueBytes: Int(leaf.pointee.valueBytes), hash)
         } else {
             split(leaf, hash)

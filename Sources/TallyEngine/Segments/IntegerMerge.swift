@@ -59,6 +59,8 @@ public struct IntegerMerge: Sendable {
         let sourceCount = segment.header.columns.count
         let row = UnsafeMutablePointer<UInt64>.allocate(capacity: columns.count)
         defer { row.deallocate() }
+        let ranks = UnsafeMutablePointer<Int>.allocate(capacity: Self.rewritesMax)
+        defer { ranks.deallocate() }
         let keys = UnsafeMutablePointer<UInt64>.allocate(capacity: IntegerBlock.recordsMax)
         let values = UnsafeMutablePointer<UInt64>.allocate(
             capacity: IntegerBlock.recordsMax * sourceCount)
@@ -86,6 +88,20 @@ public struct IntegerMerge: Sendable {
             let layout = IntegerBlock.Layout(
                 block.baseAddress.unsafelyUnwrapped, byteCount: block.count,
                 columnCount: sourceCount)
+            if map == nil, output.takesBlock {
+                let count = Self.ranks(
+                    of: changes, next..<range.upperBound, upTo: lastKeyBound, layout, firstKey,
+                    ranks)
+                if count > 0,
+                    output.append(
+                        rewriting: block, layout, firstKey: firstKey, lastKey: lastKeyBound,
+                        ranks: UnsafeBufferPointer(start: ranks, count: count),
+                        rows: changes.rows + next &* columns.count)
+                {
+                    next += count
+                    continue
+                }
+            }
             layout.decode(firstKey: firstKey, keys: keys, values: values)
             for record in 0..<layout.recordCount {
                 let key = keys[record]
@@ -109,6 +125,34 @@ public struct IntegerMerge: Sendable {
             next += 1
         }
         output.endSegment()
+    }
+}
+
+extension IntegerMerge {
+    /// Changes of one block from which on it is made anew instead of rewritten.
+    private static let rewritesMax = 24
+
+    /// Writes the ranks of the changes up to `lastKey`, if all of them change records of a block.
+    ///
+    /// - Returns: how many those are; 0 if one of them adds or removes a record, or there are many.
+    private static func ranks(
+        of changes: borrowing SortedChanges, _ range: Range<Int>, upTo lastKey: UInt64,
+        _ layout: IntegerBlock.Layout, _ firstKey: UInt64, _ ranks: UnsafeMutablePointer<Int>
+    ) -> Int {
+        let columnCount = layout.rows.columnCount
+        var count = 0
+        for index in range {
+            let key = changes.keys[index]
+            if key > lastKey { break }
+            var seen: UInt64 = 0
+            for column in 0..<columnCount { seen |= changes.rows[index &* columnCount &+ column] }
+            guard count < rewritesMax, seen != 0, let rank = layout.rank(key &- firstKey) else {
+                return 0
+            }
+            ranks[count] = rank
+            count &+= 1
+        }
+        return count
     }
 }
 
@@ -164,6 +208,19 @@ private struct SegmentOutput: ~Copyable {
     mutating func append(block: UnsafeRawBufferPointer, firstKey: UInt64, lastKey: UInt64) {
         builder.append(block: block, firstKey: firstKey, lastKey: lastKey)
         if builder.byteCount >= cutBytes { close() }
+    }
+
+    mutating func append(
+        rewriting block: UnsafeRawBufferPointer, _ layout: IntegerBlock.Layout, firstKey: UInt64,
+        lastKey: UInt64, ranks: UnsafeBufferPointer<Int>, rows: UnsafePointer<UInt64>
+    ) -> Bool {
+        guard
+            builder.append(
+                rewriting: block, layout, firstKey: firstKey, lastKey: lastKey, ranks: ranks,
+                rows: rows)
+        else { return false }
+        if builder.byteCount >= cutBytes { close() }
+        return true
     }
 
     /// A merged segment's records have all come; a small rest goes on with the next one's.

@@ -78,6 +78,22 @@ public struct IntegerSegmentBuilder: ~Copyable {
         store(block, firstKey: firstKey, lastKey: lastKey, recordCount: recordCount)
     }
 
+    /// Adds another segment's whole block, with other values for the records of `ranks`.
+    ///
+    /// - Returns: false if the block must be made anew; nothing has then been added.
+    mutating func append(
+        rewriting block: UnsafeRawBufferPointer, _ layout: IntegerBlock.Layout, firstKey: UInt64,
+        lastKey: UInt64, ranks: UnsafeBufferPointer<Int>, rows: UnsafePointer<UInt64>
+    ) -> Bool {
+        closeBlocks()
+        guard let rewritten = encoder.rewrite(block, layout, ranks: ranks, rows: rows) else {
+            return false
+        }
+        store(
+            rewritten, firstKey: firstKey, lastKey: lastKey, recordCount: layout.recordCount)
+        return true
+    }
+
     private mutating func closeBlocks() {
         if waiting > blockRecords + blockRecords / 2 { encodeWaiting(waiting / 2) }
         if waiting > 0 { encodeWaiting(waiting) }

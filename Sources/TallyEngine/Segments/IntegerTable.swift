@@ -223,7 +223,11 @@ public struct IntegerTable: ~Copyable {
         let wasPresent = !isZero(scratch)
         scratch[column] = new
         count(wasPresent, isPresent: !isZero(scratch))
-        memtable.write(key, hash: hash, scratch)
+        if row == nil {
+            memtable.insert(key, hash: hash, scratch)
+        } else {
+            memtable.write(key, hash: hash, scratch)
+        }
         return true
     }
 

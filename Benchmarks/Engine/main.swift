@@ -109,7 +109,6 @@ for round in 0..<2 {
     // Batches of 20 keys of one partition, as a batch of a partition's lock would be.
     var byPartition = Array(repeating: [UInt64](), count: partitionCount)
     for id in sample { byPartition[partition(id)].append(id) }
-    let rows = UnsafeMutablePointer<UInt64>.allocate(capacity: 128)
     var keys = 0
     start = seconds()
     for _ in 0..<4 {
@@ -117,9 +116,13 @@ for round in 0..<2 {
             part.withUnsafeBufferPointer { part in
                 var offset = 0
                 while offset + 20 <= part.count {
-                    let present = tables[index].pointee.read(
-                        part.baseAddress! + offset, count: 20, rows)
-                    if present != (1 << 20) - 1 { fatalError("lost") }
+                    tables[index].pointee.prepare(part.baseAddress! + offset, count: 20)
+                    for key in 0..<20 {
+                        guard tables[index].pointee.read(prepared: key, row) else {
+                            fatalError("lost")
+                        }
+                        sum &+= row[1]
+                    }
                     offset += 20
                 }
                 keys += offset
@@ -140,9 +143,9 @@ for round in 0..<2 {
                 while offset < part.count {
                     let count = min(20, part.count - offset)
                     let keys = part.baseAddress! + offset
-                    tables[index].pointee.prefetch(keys, count: count)
+                    tables[index].pointee.prepare(keys, count: count)
                     for key in 0..<count {
-                        _ = tables[index].pointee.update(keys[key], column: 0) { $0 &+ 1 }
+                        _ = tables[index].pointee.update(prepared: key, column: 0) { $0 &+ 1 }
                     }
                     offset += count
                 }

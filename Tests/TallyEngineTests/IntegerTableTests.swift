@@ -74,12 +74,12 @@ private struct Pair: ~Copyable {
         }
         for start in stride(from: 0, to: keys.count, by: 20) {
             let part = Array(keys[start..<min(start + 20, keys.count)])
-            var rows = [UInt64](repeating: 0, count: part.count * columnCount)
-            let present = table.read(part, count: part.count, &rows)
-            let expected = part.flatMap { model[$0] ?? zeros }
-            if rows != expected { Issue.record("a batch read \(rows), not \(expected)") }
+            table.prepare(part, count: part.count)
             for (index, key) in part.enumerated() {
-                #expect((present >> UInt64(index) & 1 == 1) == (model[key] != nil))
+                let isPresent = table.read(prepared: index, &row)
+                if row != model[key] ?? zeros || isPresent != (model[key] != nil) {
+                    Issue.record("in a batch, \(key): \(row), not \(model[key] ?? zeros)")
+                }
             }
         }
     }

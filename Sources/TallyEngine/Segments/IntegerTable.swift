@@ -16,7 +16,8 @@ final class FrozenMemtable: @unchecked Sendable {
 ///
 /// Rows are coded (`ColumnCoding`), one value for each of `columns`. A row of zeros is no record.
 /// Reading looks into the memtable, then into those that wait to be merged, then into the segment
-/// and block whose keys surround the wanted one. Not thread-safe: its partition's lock guards it.
+/// and block whose keys surround the wanted one. Not thread-safe, not even for reading: its
+/// partition's lock guards it.
 public struct IntegerTable: ~Copyable {
     private(set) var columns: [ColumnCoding]
     private(set) var columnCount: Int
@@ -34,6 +35,8 @@ public struct IntegerTable: ~Copyable {
     /// Whether any segment has other columns than those of today.
     private var hasMaps = false
     private var scratch: UnsafeMutablePointer<UInt64>
+    /// The keys that were prepared last.
+    private let lookups: UnsafeMutablePointer<Lookup>
     /// Room for a row as a segment of other columns has it.
     private let foundRow: UnsafeMutablePointer<UInt64>
 
@@ -61,6 +64,7 @@ public struct IntegerTable: ~Copyable {
         firstKeys = .allocate(capacity: 1)
         views = .allocate(capacity: 1)
         scratch = .allocate(capacity: columns.count)
+        lookups = .allocate(capacity: Self.batchMax)
         foundRow = .allocate(capacity: SegmentHeader.columnsMax)
     }
 
@@ -68,6 +72,7 @@ public struct IntegerTable: ~Copyable {
         firstKeys.deallocate()
         views.deallocate()
         scratch.deallocate()
+        lookups.deallocate()
         foundRow.deallocate()
     }
 
@@ -82,30 +87,39 @@ public struct IntegerTable: ~Copyable {
         frozen.reduce(memtable.allocatedBytes) { $0 + $1.memtable.memtable.allocatedBytes }
     }
 
-    // MARK: Reading
+    // MARK: Looking up
 
-    /// Where in the segments a key would be.
-    struct Place {
-        var segment: Int
-        var block: Int
+    /// Where a key that is not in the memtable would be.
+    private struct Lookup {
+        var key: UInt64
+        var hash: UInt64
+        var segment = 0
+        var block = 0
     }
 
-    @inline(__always)
-    private borrowing func place(_ key: UInt64) -> Place {
-        let segment = Search.lastIndex(firstKeys, segmentCount, notAbove: key)
-        return Place(segment: segment, block: views[segment].blockNumber(key))
-    }
+    /// Most keys that are looked up together.
+    public static let batchMax = 64
 
-    /// Writes the row of `key`, zeros if it has no record.
-    ///
-    /// - Returns: whether it has one.
-    @inline(__always)
-    public borrowing func read(_ key: UInt64, _ row: UnsafeMutablePointer<UInt64>) -> Bool {
-        if let found = memtable.find(key, hash: hasher.hash(key)) {
-            found.read(row, columnCount)
-            return !isZero(row)
+    /// Finds out where `count` keys, at most `batchMax`, would be, and asks the memory system for it,
+    /// so that the waits overlap. They are then read and updated by their number, until the next
+    /// keys are prepared.
+    public borrowing func prepare(_ keys: UnsafePointer<UInt64>, count: Int) {
+        precondition(count <= Self.batchMax, "too many keys at once")
+        for index in 0..<count {
+            let hash = hasher.hash(keys[index])
+            (lookups + index).initialize(to: Lookup(key: keys[index], hash: hash))
+            memtable.prefetch(hash)
         }
-        return readBase(key, row)
+        guard segmentCount > 0 else { return }
+        for index in 0..<count
+        where memtable.find(lookups[index].key, hash: lookups[index].hash) == nil {
+            let key = lookups[index].key
+            let segment = Search.lastIndex(firstKeys, segmentCount, notAbove: key)
+            let block = views[segment].blockNumber(key)
+            views[segment].prefetch(block)
+            lookups[index].segment = segment
+            lookups[index].block = block
+        }
     }
 
     @inline(__always)
@@ -115,106 +129,82 @@ public struct IntegerTable: ~Copyable {
         return seen == 0
     }
 
-    /// Reads what stands under the memtable.
-    private borrowing func readBase(_ key: UInt64, _ row: UnsafeMutablePointer<UInt64>) -> Bool {
-        for layer in frozen {
-            if let found = layer.memtable.memtable.find(key, hash: hasher.hash(key)) {
-                if let map = layer.map {
-                    found.read(foundRow, map.sourceCount)
-                    map.apply(foundRow, row)
-                } else {
-                    found.read(row, columnCount)
-                }
-                return !isZero(row)
-            }
-        }
-        if segmentCount > 0 { return readSegment(key, place(key), row) }
-        row.update(repeating: 0, count: columnCount)
-        return false
-    }
-
-    /// Reads what a segment says.
+    /// Writes the row of a prepared key, zeros if it has no record.
+    ///
+    /// - Returns: whether it has one.
     @inline(__always)
-    private borrowing func readSegment(
-        _ key: UInt64, _ place: Place, _ row: UnsafeMutablePointer<UInt64>
+    public borrowing func read(
+        prepared index: Int, _ row: UnsafeMutablePointer<UInt64>
     ) -> Bool {
-        if hasMaps, let map = maps[place.segment] {
-            if views[place.segment].read(key, block: place.block, foundRow) {
-                map.apply(foundRow, row)
-                return !isZero(row)
+        let lookup = lookups[index]
+        if let found = memtable.find(lookup.key, hash: lookup.hash) {
+            found.read(row, columnCount)
+            return !isZero(row)
+        }
+        return readBase(lookup, row)
+    }
+
+    /// Writes the row of `key`, zeros if it has no record.
+    ///
+    /// - Returns: whether it has one.
+    public borrowing func read(_ key: UInt64, _ row: UnsafeMutablePointer<UInt64>) -> Bool {
+        withUnsafePointer(to: key) { prepare($0, count: 1) }
+        return read(prepared: 0, row)
+    }
+
+    /// Reads what stands under the memtable.
+    @inline(__always)
+    private borrowing func readBase(
+        _ lookup: Lookup, _ row: UnsafeMutablePointer<UInt64>
+    ) -> Bool {
+        if !frozen.isEmpty, let isPresent = readFrozen(lookup, row) { return isPresent }
+        if segmentCount > 0 {
+            let view = views[lookup.segment]
+            if hasMaps, let map = maps[lookup.segment] {
+                if view.read(lookup.key, block: lookup.block, foundRow) {
+                    map.apply(foundRow, row)
+                    return !isZero(row)
+                }
+            } else if view.read(lookup.key, block: lookup.block, row) {
+                return true
             }
-        } else if views[place.segment].read(key, block: place.block, row) {
-            return true
         }
         row.update(repeating: 0, count: columnCount)
         return false
     }
 
-    /// Most keys that `read` looks up together.
-    public static let batchMax = 64
-
-    /// Writes the rows of `count` keys, at most `batchMax`, zeros for keys without a record.
-    ///
-    /// The waits for memory overlap: all memtable slots are asked for, then all blocks, and only
-    /// then is anything read.
-    ///
-    /// - Returns: one bit for each key, set if it has a record.
-    public borrowing func read(
-        _ keys: UnsafePointer<UInt64>, count: Int, _ rows: UnsafeMutablePointer<UInt64>
-    ) -> UInt64 {
-        precondition(count <= Self.batchMax, "too many keys at once")
-        var places = InlineArray<64, Place>(repeating: Place(segment: 0, block: 0))
-        for index in 0..<count { memtable.prefetch(hasher.hash(keys[index])) }
-        if segmentCount > 0 {
-            for index in 0..<count {
-                let place = place(keys[index])
-                places[index] = place
-                views[place.segment].prefetch(place.block)
+    /// - Returns: nil if no frozen memtable knows the key.
+    private borrowing func readFrozen(
+        _ lookup: Lookup, _ row: UnsafeMutablePointer<UInt64>
+    ) -> Bool? {
+        for layer in frozen {
+            guard let found = layer.memtable.memtable.find(lookup.key, hash: lookup.hash) else {
+                continue
             }
-        }
-        var present: UInt64 = 0
-        for index in 0..<count {
-            let key = keys[index]
-            let row = rows + index &* columnCount
-            let isPresent: Bool
-            if let found = memtable.find(key, hash: hasher.hash(key)) {
-                found.read(row, columnCount)
-                isPresent = !isZero(row)
-            } else if !frozen.isEmpty || segmentCount == 0 {
-                isPresent = readBase(key, row)
+            if let map = layer.map {
+                found.read(foundRow, map.sourceCount)
+                map.apply(foundRow, row)
             } else {
-                isPresent = readSegment(key, places[index], row)
+                found.read(row, columnCount)
             }
-            if isPresent { present |= 1 &<< UInt64(index) }
+            return !isZero(row)
         }
-        return present
+        return nil
     }
 
     // MARK: Changing
 
-    /// Asks the memory system for what changing these keys will need.
-    public borrowing func prefetch(_ keys: UnsafePointer<UInt64>, count: Int) {
-        for index in 0..<count { memtable.prefetch(hasher.hash(keys[index])) }
-        guard segmentCount > 0 else { return }
-        for index in 0..<count {
-            let hash = hasher.hash(keys[index])
-            guard memtable.find(keys[index], hash: hash) == nil else { continue }
-            let place = place(keys[index])
-            views[place.segment].prefetch(place.block)
-        }
-    }
-
-    /// Replaces the value of one column of `key`'s record by what `change` makes of it, if it makes
-    /// anything.
+    /// Replaces the value of one column of a prepared key's record by what `change` makes of it, if
+    /// it makes anything.
     ///
     /// - Returns: whether it did.
     @inline(__always)
     public mutating func update(
-        _ key: UInt64, column: Int, _ change: (UInt64) -> UInt64?
+        prepared index: Int, column: Int, _ change: (UInt64) -> UInt64?
     ) -> Bool {
-        let hash = hasher.hash(key)
-        let row = memtable.find(key, hash: hash)
-        if row == nil { _ = readBase(key, scratch) }
+        let lookup = lookups[index]
+        let row = memtable.find(lookup.key, hash: lookup.hash)
+        if row == nil { _ = readBase(lookup, scratch) }
         let old = row?[column] ?? scratch[column]
         guard let new = change(old) else { return false }
         // Neither before nor after is it a row of zeros.
@@ -224,11 +214,19 @@ public struct IntegerTable: ~Copyable {
         scratch[column] = new
         count(wasPresent, isPresent: !isZero(scratch))
         if row == nil {
-            memtable.insert(key, hash: hash, scratch)
+            memtable.insert(lookup.key, hash: lookup.hash, scratch)
         } else {
-            memtable.write(key, hash: hash, scratch)
+            memtable.write(lookup.key, hash: lookup.hash, scratch)
         }
         return true
+    }
+
+    /// As `update(prepared:)`, for one key that is not prepared.
+    public mutating func update(
+        _ key: UInt64, column: Int, _ change: (UInt64) -> UInt64?
+    ) -> Bool {
+        withUnsafePointer(to: key) { prepare($0, count: 1) }
+        return update(prepared: 0, column: column, change)
     }
 
     @inline(__always)

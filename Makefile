@@ -8,7 +8,7 @@ TEST_FLAGS := --explicit-target-dependency-import-check error
 PRODUCT := .build/release/tally
 PYTHON := .venv/bin/python
 
-.PHONY: build run test unit clients sim sanitize fuzz bench lint clean
+.PHONY: build run test unit clients sim sanitize fuzz bench bench-engine lint clean
 
 build:
 	swift build $(PRODUCT_FLAGS)
@@ -49,6 +49,11 @@ fuzz:
 bench: build
 	Scripts/install-test-tools.sh
 	$(PYTHON) Benchmarks/against_redis.py --tally $(PRODUCT) --write docs/benchmarks.md
+
+# The engine alone: sizes and speeds of segments and memtables, on generated records.
+bench-engine:
+	swift build $(filter-out --product tally,$(PRODUCT_FLAGS)) --product EngineBenchmark
+	.build/release/EngineBenchmark
 
 lint:
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests

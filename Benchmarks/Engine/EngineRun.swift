@@ -9,11 +9,13 @@ struct EngineRun: ~Copyable {
     private let placementShift: UInt64
     private let tables: UnsafeMutablePointer<IntegerTable>
     private let row = UnsafeMutablePointer<UInt64>.allocate(capacity: 2)
+    private let places = UnsafeMutablePointer<IntegerTable.Lookup>.allocate(capacity: 20)
     /// Keys of each partition, shuffled, as many as are read.
     private var samples: [[UInt64]]
 
     private static let columns = [ColumnCoding(column: 0), ColumnCoding(column: 1)]
     private static let identity = LogIdentity(high: 1, low: 2)
+    private static let hasher = KeyHasher(seed: 1)
     private static let batchCount = 20
     /// One key in so many is in the sample.
     private static let sampled: UInt64 = 4
@@ -25,7 +27,7 @@ struct EngineRun: ~Copyable {
         tables = .allocate(capacity: partitionCount)
         for index in 0..<partitionCount {
             (tables + index).initialize(
-                to: IntegerTable(columns: Self.columns, hasher: KeyHasher(seed: 1)))
+                to: IntegerTable(columns: Self.columns, hasher: Self.hasher))
         }
         samples = Array(repeating: [], count: partitionCount)
     }
@@ -34,6 +36,7 @@ struct EngineRun: ~Copyable {
         tables.deinitialize(count: partitionCount)
         tables.deallocate()
         row.deallocate()
+        places.deallocate()
     }
 
     @inline(__always)
@@ -100,8 +103,8 @@ struct EngineRun: ~Copyable {
         start = seconds()
         for index in 0..<partitionCount {
             forEachBatch(samples[index], samples[index].count) { keys, count in
-                tables[index].prepare(keys, count: count)
-                for key in 0..<count where tables[index].read(prepared: key, row) {
+                locate(keys, count, tables + index)
+                for key in 0..<count where tables[index].read(places[key], row) {
                     sum &+= row[0] &+ row[1]
                 }
             }
@@ -119,9 +122,9 @@ struct EngineRun: ~Copyable {
                     samples[index].count,
                     Int(Double(samples[index].count) * share * Double(Self.sampled)))
                 forEachBatch(samples[index], part) { keys, count in
-                    tables[index].prepare(keys, count: count)
+                    locate(keys, count, tables + index)
                     for key in 0..<count {
-                        _ = tables[index].update(prepared: key, column: 0) { $0 &+ 1 }
+                        _ = tables[index].update(places[key], column: 0) { $0 &+ 1 }
                     }
                 }
                 count += part
@@ -149,6 +152,18 @@ struct EngineRun: ~Copyable {
         }
         report("merge", Double(recordCount) / (seconds() - start) / 1e6, "million records a second")
         reportSize()
+    }
+
+    @inline(__always)
+    private func locate(
+        _ keys: UnsafePointer<UInt64>, _ count: Int, _ table: UnsafeMutablePointer<IntegerTable>
+    ) {
+        for index in 0..<count {
+            let hash = Self.hasher.hash(keys[index])
+            places[index] = IntegerTable.Lookup(key: keys[index], hash: hash)
+            table.pointee.prefetch(hash: hash)
+        }
+        for index in 0..<count { table.pointee.locate(&places[index]) }
     }
 
     private func forEachBatch(

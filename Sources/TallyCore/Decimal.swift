@@ -37,6 +37,24 @@ public enum Decimal {
         return magnitude < 1 << 63 ? Int64(magnitude) : nil
     }
 
+    /// The unsigned integer that `text` spells, or nil: digits only, no leading zeros, within 64 bits.
+    ///
+    /// - Complexity: O(*n*), *n* at most 20.
+    public static func parseUnsigned(_ text: UnsafeRawBufferPointer) -> UInt64? {
+        guard let first = text.first, text.count <= bytesMax else { return nil }
+        if first == UInt8(ascii: "0"), text.count > 1 { return nil }
+        var value: UInt64 = 0
+        for byte in text {
+            let digit = byte &- UInt8(ascii: "0")
+            guard digit <= 9 else { return nil }
+            let (tens, tensOverflow) = value.multipliedReportingOverflow(by: 10)
+            let (sum, sumOverflow) = tens.addingReportingOverflow(UInt64(digit))
+            guard !tensOverflow, !sumOverflow else { return nil }
+            value = sum
+        }
+        return value
+    }
+
     /// Writes `value` at `target`, which has room for `bytesMax` bytes.
     ///
     /// - Returns: the number of bytes written.

@@ -1,24 +1,37 @@
-/// What one command asks of one counter.
+/// What one command asks of one counter, or of one record.
 ///
 /// A plain struct whose key points into memory that the caller keeps alive and unchanged until the
 /// operation has been applied.
 public struct Operation {
     /// What to do. Whether a condition holds is judged when the operation is applied.
+    ///
+    /// The first six are about one number: a plain key's, or one column of a family's record.
     public enum Kind: UInt8, Sendable {
-        /// Read the counter.
+        /// Read the number.
         case get
-        /// Add `operand`, `count` times over; an absent counter starts at 0.
+        /// Add `operand`, `count` times over; an absent plain key starts at 0.
         case add
         /// Set to `operand`.
         case set
-        /// Set to `operand` if the counter is absent.
+        /// Set to `operand` if the key is absent, or the column at its default.
         case setIfAbsent
-        /// Set to `operand` if the counter exists.
+        /// Set to `operand` if the key exists, or the column is not at its default.
         case setIfPresent
-        /// Remove the counter.
+        /// Remove the key, or set the column to its default.
         case delete
-        /// Remove every counter of the partition. Has no key.
+        /// Read the first `count` columns of a record to `rows[operand…]`, if the family's version
+        /// is still `column`; without columns just tell whether there is a record.
+        case readRecord
+        /// Set the columns that `count` pairs of column number and value at `rows[operand…]` name.
+        case setColumns
+        /// The same, and set all others to their defaults.
+        case setRecord
+        /// Set all columns to their defaults.
+        case deleteRecord
+        /// Remove everything from the partition, its schema excepted. Has no key.
         case clear
+        /// Change the partition's schema as the key's bytes, a `SchemaChange`'s text, say.
+        case changeSchema
     }
 
     /// What must hold before a unit of several operations is applied.
@@ -35,63 +48,116 @@ public struct Operation {
     public var unitCondition: UnitCondition = .none
     /// The partition that holds the key.
     public var partition: UInt16
-    /// Length of the key, bytes, at most `Limits.keyBytesMax`.
-    public var keyByteCount: UInt32
-    /// How often `operand` is added; 1 from a client, more in a journal entry that stands for many.
+    /// Length of the key, bytes, at most `Limits.keyBytesMax`; 0 for an integer key.
+    public var keyByteCount: UInt16
+    /// What the key is.
+    public let keyKind: KeyKind
+    /// How often `operand` is added, 1 from a client, more in a journal entry that stands for many;
+    /// or how many columns or pairs there are.
     public var count: UInt32
     /// How many operations, this one first, are applied as one; 1 for all but commands of many keys.
     public var unitCount: UInt32
-    /// The step of `add`, the value of `set…`.
+    /// The step of `add`, the value of `set…`, or a place in the batch's rows.
     public var operand: Int64
     /// `KeyHasher`'s hash of the key.
     public var hash: UInt64
-    /// The key's first byte.
-    public var key: UnsafeRawPointer
+    /// The key's address, or the integer that it is.
+    private let keyWord: UInt64
+    /// The family's number, 0 for plain keys.
+    public var family: UInt32 = 0
+    /// The column's number, or the family's version.
+    public var column: UInt32 = 0
 
     /// An operation on the key of `keyByteCount` bytes at `key`.
-    @inlinable
+    @inline(__always)
     public init(
         _ kind: Kind, key: UnsafeRawPointer, keyByteCount: Int, hash: UInt64, partition: Int,
         operand: Int64 = 0, count: UInt32 = 1, unitCount: UInt32 = 1
     ) {
         self.kind = kind
         self.partition = UInt16(truncatingIfNeeded: partition)
-        self.keyByteCount = UInt32(truncatingIfNeeded: keyByteCount)
+        self.keyByteCount = UInt16(truncatingIfNeeded: keyByteCount)
+        keyKind = .string
         self.count = count
         self.unitCount = unitCount
         self.operand = operand
         self.hash = hash
-        self.key = key
+        keyWord = UInt64(UInt(bitPattern: key))
     }
 
+    /// An operation on an integer key.
+    @inline(__always)
+    public init(
+        _ kind: Kind, integerKey: UInt64, hash: UInt64, partition: Int, operand: Int64 = 0,
+        count: UInt32 = 1
+    ) {
+        self.kind = kind
+        self.partition = UInt16(truncatingIfNeeded: partition)
+        keyByteCount = 0
+        keyKind = .integer
+        self.count = count
+        unitCount = 1
+        self.operand = operand
+        self.hash = hash
+        keyWord = integerKey
+    }
+
+    /// The first byte of a key of bytes.
+    @inline(__always)
+    public var key: UnsafeRawPointer {
+        UnsafeRawPointer(bitPattern: UInt(truncatingIfNeeded: keyWord)).unsafelyUnwrapped
+    }
+
+    /// The bytes of a key of bytes.
+    public var keyBytes: UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(start: key, count: Int(keyByteCount))
+    }
+
+    /// An integer key.
+    @inline(__always)
+    public var integerKey: UInt64 { keyWord }
+
     /// Whether this can change state.
-    @inlinable
-    public var isWrite: Bool { kind != .get }
+    @inline(__always)
+    public var isWrite: Bool { kind != .get && kind != .readRecord }
 }
 
 /// What became of one operation.
 public struct Outcome: Equatable, Sendable {
-    /// How an operation ended.
+    /// How an operation ended. Nothing has changed but after `applied`.
     public enum Status: UInt8, Sendable {
         /// It took effect; a read always does.
         case applied
-        /// Its condition did not hold or there was nothing to remove; nothing changed.
+        /// Its condition did not hold or there was nothing to remove.
         case unchanged
-        /// The sum leaves the 64-bit range; nothing changed.
+        /// The sum leaves the 64-bit range.
         case overflow
-        /// It would have created a counter while memory is full; nothing changed.
+        /// A value lies outside of its column's range.
+        case outOfBounds
+        /// The family takes updates of known keys only, and this one was never set.
+        case unknownKey
+        /// The family's deletions are final, and this key was deleted.
+        case deletedKey
+        /// The family or the column is not what it was when the operation was made.
+        case schemaChanged
+        /// The schema cannot be changed so.
+        case schemaRefused
+        /// There are plain keys that only a record of the new family could have.
+        case keysInTheWay
+        /// It would have created a counter while memory is full.
         case memoryFull
-        /// It was not applied because the journal has no space; nothing changed.
+        /// It was not applied because the journal has no space.
         case journalFull
     }
 
     /// How it ended.
     public var status: Status
-    /// Whether the counter existed before.
+    /// Whether the counter or the record existed before, or the column was not at its default.
     public var wasPresent: Bool
     /// How many of the `count` additions took effect.
     public var acceptedCount: UInt32
-    /// `get`, `set…`, `delete`: the value before, 0 if absent. `add`: the value after.
+    /// `get`, `set…`, `delete`: the value before, 0 or the default if absent. `add`: the value after.
+    /// `setColumns`: how many columns were at their defaults and no longer are.
     public var value: Int64
     /// The latest commit group that this reflects: it must be on disk before anybody may know.
     public var sequence: UInt64 = 0
@@ -105,5 +171,11 @@ public struct Outcome: Equatable, Sendable {
         self.wasPresent = wasPresent
         self.acceptedCount = acceptedCount
         self.value = value
+    }
+
+    /// An outcome that changed nothing, of a key about which nothing is told.
+    @inlinable
+    public init(refused status: Status) {
+        self.init(status, wasPresent: false, value: 0)
     }
 }

@@ -19,6 +19,21 @@ public struct Slot: Equatable, Hashable, Sendable {
         index = Self.checksum(Self.hashedPart(of: key)) & 0x3fff
     }
 
+    /// The slot of `family:key`.
+    ///
+    /// - Complexity: O(*n*) in the length of both.
+    public init(of key: UnsafeRawBufferPointer, ofFamily family: UnsafeRawBufferPointer) {
+        index = withUnsafeTemporaryAllocation(
+            byteCount: family.count + 1 + key.count, alignment: 1
+        ) { whole in
+            whole.copyMemory(from: family)
+            whole[family.count] = UInt8(ascii: ":")
+            UnsafeMutableRawBufferPointer(rebasing: whole[(family.count + 1)...])
+                .copyMemory(from: key)
+            return Slot(of: UnsafeRawBufferPointer(whole)).index
+        }
+    }
+
     /// The partition that holds this slot: partitions are contiguous ranges of slots, so doubling
     /// their number splits each in two.
     public func partition(of partitionCount: Int) -> Int {

@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// Comparison and copying of short byte strings without a call.
 enum Bytes {
     /// Copies `count` bytes to a place that does not overlap.
@@ -60,6 +62,24 @@ enum Bytes {
             offset &+= 1
         }
         return true
+    }
+
+    /// Whether `left` comes before `right`: bytes are unsigned, a prefix before what it begins.
+    @inline(__always)
+    static func isLess(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
+        compare(left, right) < 0
+    }
+
+    /// Below 0, 0 or above 0 as `left` comes before `right`, is the same, or comes after.
+    @inline(__always)
+    static func compare(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Int {
+        let shared = min(left.count, right.count)
+        if shared > 0 {
+            let order = memcmp(
+                left.baseAddress.unsafelyUnwrapped, right.baseAddress.unsafelyUnwrapped, shared)
+            if order != 0 { return Int(order) }
+        }
+        return left.count &- right.count
     }
 
     @inline(__always)

@@ -18,8 +18,52 @@ enum EntryKind: UInt8 {
     case setIfPresent = 7
     /// key.
     case delete = 8
-    /// Nothing: remove every key of the partition.
+    /// Nothing: remove every key and every record of the partition.
     case clear = 9
+    /// record · column: add 1.
+    case columnIncrement = 10
+    /// record · column · delta: add it.
+    case columnAdd = 11
+    /// record · column · delta · count: add it so many times.
+    case columnAddRun = 12
+    /// record · column · value.
+    case columnSet = 13
+    /// record · column: set it to its default.
+    case columnDelete = 14
+    /// record · pairs of column and value: set them.
+    case recordSetColumns = 15
+    /// record · pairs of column and value: set them, and all others to their defaults.
+    case recordSet = 16
+    /// record: set all columns to their defaults.
+    case recordDelete = 17
+    /// text: change the schema.
+    case schemaChange = 18
+
+    /// Whether `again` may follow it.
+    var isAdd: Bool {
+        switch self {
+        case .increment, .add, .addRun, .columnIncrement, .columnAdd, .columnAddRun: true
+        default: false
+        }
+    }
+}
+
+extension Partition {
+    /// Most bytes that an operation adds to the journal.
+    @inline(__always)
+    public static func journalBytesMax(_ operation: Operation) -> Int {
+        let key = Int(operation.keyByteCount)
+        switch operation.kind {
+        // An entry of its own, or a run that points back to one.
+        case .add: return key &+ (operation.family == 0 ? 24 : 36)
+        case .set, .setIfAbsent, .setIfPresent, .delete:
+            return key &+ (operation.family == 0 ? 13 : 31)
+        case .setColumns, .setRecord: return key &+ 17 &+ Int(operation.count) &* 15
+        case .deleteRecord: return key &+ 16
+        case .clear, .changeSchema: return key &+ 3
+        case .get, .readRecord: return 0
+        }
+    }
 }
 
 /// Why a partition's journal entries cannot be applied.
@@ -34,22 +78,34 @@ public enum EntryError: Error, Equatable, Sendable {
 
 /// Reads the entries of one partition's section of a commit group, in order.
 ///
-/// An operation's key points into the section's bytes.
+/// An operation's key points into the section's bytes, its place in rows into memory of the caller.
 public struct EntryReader {
+    /// Room for the pairs of one entry.
+    public static let rowsCapacity = 2 * Limits.columnsMax
+
     private let bytes: UnsafeRawBufferPointer
     private let partition: Int
     private let hasher: KeyHasher
+    private let rows: UnsafeMutablePointer<Int64>
     /// Where the next entry starts, bytes.
     public private(set) var offset = 0
 
     /// A reader of `bytes`, the section of `partition`.
-    public init(_ bytes: UnsafeRawBufferPointer, partition: Int, hasher: KeyHasher) {
+    ///
+    /// - Parameter rows: Room for `rowsCapacity` integers.
+    public init(
+        _ bytes: UnsafeRawBufferPointer, partition: Int, hasher: KeyHasher,
+        rows: UnsafeMutablePointer<Int64>
+    ) {
+        self.rows = rows
         self.bytes = bytes
         self.partition = partition
         self.hasher = hasher
     }
 
     /// The next entry as an operation, nil at the end.
+    ///
+    /// Its place in rows is good until the next one is read.
     ///
     /// - Throws: `malformed`, `unknownKind`. The reader then stays where it was.
     public mutating func next() throws(EntryError) -> Operation? {
@@ -72,6 +128,15 @@ public struct EntryReader {
                 bytes.baseAddress.map {
                     Operation(.clear, key: $0, keyByteCount: 0, hash: 0, partition: partition)
                 }
+            case .columnIncrement: column(.add, at: &next, operand: 1)
+            case .columnAdd: column(.add, at: &next)
+            case .columnAddRun: column(.add, at: &next, hasCount: true)
+            case .columnSet: column(.set, at: &next)
+            case .columnDelete: column(.delete, at: &next, operand: 0)
+            case .recordSetColumns: pairs(.setColumns, at: &next)
+            case .recordSet: pairs(.setRecord, at: &next)
+            case .recordDelete: record(.deleteRecord, at: &next)
+            case .schemaChange: keyed(.changeSchema, at: &next, operand: 0)
             }
         guard let operation else { throw .malformed(offset: offset) }
         offset = next
@@ -92,17 +157,72 @@ public struct EntryReader {
 
     private func again(at next: inout Int) -> Operation? {
         guard let target = Varint.read(bytes, at: &next), target < UInt64(offset),
-            let kind = EntryKind(rawValue: bytes[Int(target)]),
-            kind == .increment || kind == .add || kind == .addRun,
+            let kind = EntryKind(rawValue: bytes[Int(target)]), kind.isAdd,
             let delta = number(at: &next), let count = count(at: &next)
         else { return nil }
-        var keyOffset = Int(target) + 1
-        guard let key = key(at: &keyOffset), keyOffset <= offset, let base = key.baseAddress else {
-            return nil
+        var targetOffset = Int(target) + 1
+        var operation: Operation?
+        switch kind {
+        case .increment, .add, .addRun:
+            operation = keyed(.add, at: &targetOffset, operand: delta)
+        default:
+            operation = column(.add, at: &targetOffset, operand: delta)
         }
-        return Operation(
-            .add, key: base, keyByteCount: key.count, hash: hasher.hash(key),
-            partition: partition, operand: delta, count: count)
+        guard targetOffset <= offset else { return nil }
+        operation?.count = count
+        return operation
+    }
+
+    /// An operation on the record that is named at `next`.
+    private func record(_ kind: Operation.Kind, at next: inout Int) -> Operation? {
+        guard let head = Varint.read(bytes, at: &next), let family = UInt32(exactly: head >> 1),
+            family > 0
+        else { return nil }
+        var operation: Operation
+        if head & 1 == 1 {
+            guard let key = key(at: &next), let base = key.baseAddress else { return nil }
+            operation = Operation(
+                kind, key: base, keyByteCount: key.count, hash: hasher.hash(key),
+                partition: partition)
+        } else {
+            guard let key = Varint.read(bytes, at: &next) else { return nil }
+            operation = Operation(
+                kind, integerKey: key, hash: hasher.hash(key), partition: partition)
+        }
+        operation.family = family
+        return operation
+    }
+
+    private func column(
+        _ kind: Operation.Kind, at next: inout Int, operand: Int64? = nil, hasCount: Bool = false
+    ) -> Operation? {
+        guard var operation = record(kind, at: &next), let column = columnNumber(at: &next),
+            let operand = operand ?? number(at: &next),
+            let count = hasCount ? self.count(at: &next) : 1
+        else { return nil }
+        operation.column = column
+        operation.operand = operand
+        operation.count = count
+        return operation
+    }
+
+    private func pairs(_ kind: Operation.Kind, at next: inout Int) -> Operation? {
+        guard var operation = record(kind, at: &next), let count = Varint.read(bytes, at: &next),
+            count <= UInt64(Limits.columnsMax)
+        else { return nil }
+        for index in 0..<Int(count) {
+            guard let column = columnNumber(at: &next), let value = number(at: &next) else {
+                return nil
+            }
+            rows[2 * index] = Int64(column)
+            rows[2 * index + 1] = value
+        }
+        operation.count = UInt32(count)
+        return operation
+    }
+
+    private func columnNumber(at next: inout Int) -> UInt32? {
+        Varint.read(bytes, at: &next).flatMap { UInt32(exactly: $0) }
     }
 
     private func key(at next: inout Int) -> UnsafeRawBufferPointer? {

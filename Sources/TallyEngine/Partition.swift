@@ -7,18 +7,8 @@ public import TallyCore
 ///
 /// Not thread-safe: the owner locks.
 public struct Partition: ~Copyable {
-    /// Most bytes that an operation adds to the journal, its key not included.
-    @inlinable @inline(__always)
-    public static func entryOverheadMax(_ kind: Operation.Kind) -> Int {
-        switch kind {
-        // An entry of its own, or a run that points back to one.
-        case .add: 24
-        case .set, .setIfAbsent, .setIfPresent: 13
-        case .delete, .clear, .get: 3
-        }
-    }
-
-    private var table: Memtable
+    private var plain: PlainCounters
+    var families: FamilySet
     private var pending = PendingEntries()
     private let hasher: KeyHasher
 
@@ -28,24 +18,33 @@ public struct Partition: ~Copyable {
     /// An empty partition that hashes keys with `hasher`.
     public init(hasher: KeyHasher) {
         self.hasher = hasher
-        table = Memtable(hasher: hasher)
+        plain = PlainCounters(hasher: hasher)
+        families = FamilySet(hasher: hasher)
     }
 
-    /// How many counters there are.
-    public var count: Int { table.count }
+    /// How many plain keys and records there are.
+    public var count: Int { plain.count + families.recordCount }
 
     /// Memory taken, bytes, without what waits for the journal.
-    public var allocatedBytes: Int { table.allocatedBytes }
+    @inline(__always)
+    public var allocatedBytes: Int { plain.allocatedBytes &+ families.allocatedBytes }
+
+    /// The schema as the operations so far have left it.
+    public var schema: Schema { families.schema }
 
     // MARK: Applying
 
     /// Records an operation that has taken effect for the commit group `sequence`.
     ///
+    /// - Parameter rows: What the operation's places lead into.
     /// - Returns: journal bytes that it may take, an upper bound.
     @inline(__always)
-    mutating func record(_ operation: UnsafePointer<Operation>, sequence: UInt64) -> Int {
+    mutating func record(
+        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>,
+        sequence: UInt64
+    ) -> Int {
         lastSequence = sequence
-        return pending.append(operation)
+        return pending.append(operation, rows)
     }
 
     /// Applies what the journal's group `sequence` holds for this partition.
@@ -55,12 +54,14 @@ public struct Partition: ~Copyable {
     public mutating func replay(
         _ section: UnsafeRawBufferPointer, partition: Int, sequence: UInt64
     ) throws(EntryError) -> Int {
-        var reader = EntryReader(section, partition: partition, hasher: hasher)
+        let rows = UnsafeMutablePointer<Int64>.allocate(capacity: EntryReader.rowsCapacity)
+        defer { rows.deallocate() }
+        var reader = EntryReader(section, partition: partition, hasher: hasher, rows: rows)
         var entries = 0
         while true {
             let offset = reader.offset
             guard var operation = try reader.next() else { break }
-            let outcome = apply(&operation)
+            let outcome = apply(&operation, rows)
             guard outcome.status == .applied,
                 operation.kind != .add || outcome.acceptedCount == operation.count
             else { throw .diverged(offset: offset) }
@@ -70,138 +71,115 @@ public struct Partition: ~Copyable {
         return entries
     }
 
-    /// Whether applying `operation` would create a counter.
-    public borrowing func wouldCreate(_ operation: UnsafePointer<Operation>) -> Bool {
-        switch operation.pointee.kind {
-        case .add, .set, .setIfAbsent: find(operation) == nil
-        case .get, .setIfPresent, .delete, .clear: false
-        }
-    }
-
-    /// Asks for the memory that `prefetchRecord` will need.
-    @inline(__always)
-    borrowing func prefetchBucket(_ hash: UInt64) {
-        table.prefetchBucket(hash)
-    }
-
-    /// Asks for the memory that applying an operation on a key of this hash will need.
-    @inline(__always)
-    borrowing func prefetchRecord(_ hash: UInt64) {
-        table.prefetchRecord(hash)
+    /// Applies one operation whose place has not been looked up.
+    mutating func apply(
+        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
+    ) -> Outcome {
+        var place = IntegerTable.Lookup(key: 0, hash: 0)
+        if operation.pointee.family != 0 { locate(operation, &place) }
+        return apply(operation, place, rows)
     }
 
     /// Applies one operation. Nothing else changes state.
     ///
-    /// - Complexity: O(1) expected. Allocates only when tables grow.
+    /// - Parameters:
+    ///   - place: Where the record is, as `locate` found it; good until the schema or all of the
+    ///     partition changes.
+    ///   - rows: What the operation's places lead into.
+    /// - Complexity: O(columns) expected. Allocates only when tables grow.
     @inline(__always)
-    mutating func apply(_ operation: UnsafePointer<Operation>) -> Outcome {
+    mutating func apply(
+        _ operation: UnsafePointer<Operation>, _ place: IntegerTable.Lookup,
+        _ rows: UnsafeMutablePointer<Int64>
+    ) -> Outcome {
+        if operation.pointee.family != 0 { return families.apply(operation, place, rows) }
         switch operation.pointee.kind {
-        case .get:
-            guard let record = find(operation) else {
-                return Outcome(.applied, wasPresent: false, value: 0)
-            }
-            return Outcome(.applied, wasPresent: true, value: Memtable.value(record))
-        case .add:
-            return add(operation)
-        case .set, .setIfAbsent, .setIfPresent:
-            return set(operation)
-        case .delete:
-            let old = table.remove(
-                operation.pointee.key, Int(operation.pointee.keyByteCount),
-                hash: operation.pointee.hash)
-            guard let old else { return Outcome(.unchanged, wasPresent: false, value: 0) }
-            return Outcome(.applied, wasPresent: true, value: old)
-        case .clear:
-            guard table.count > 0 else {
-                return Outcome(.unchanged, wasPresent: false, value: 0)
-            }
-            table.removeAll()
-            return Outcome(.applied, wasPresent: true, value: 0)
+        case .clear: return clear()
+        case .changeSchema: return changeSchema(operation)
+        default: return plain.apply(operation)
         }
     }
 
-    @inline(__always)
-    private mutating func add(_ operation: UnsafePointer<Operation>) -> Outcome {
-        let record = find(operation)
-        let old = record.map(Memtable.value) ?? 0
-        let accepted: UInt32
-        let sum: Int64
-        if operation.pointee.count == 1 {
-            let (value, overflow) = old.addingReportingOverflow(operation.pointee.operand)
-            guard !overflow else {
-                return Outcome(.overflow, wasPresent: record != nil, value: old)
-            }
-            sum = value
-            accepted = 1
-        } else {
-            accepted = Self.acceptedCount(old, operation.pointee.operand, operation.pointee.count)
-            guard accepted > 0 else {
-                return Outcome(.overflow, wasPresent: record != nil, value: old)
-            }
-            sum = old &+ operation.pointee.operand &* Int64(accepted)
-        }
-        if let record {
-            Memtable.setValue(record, sum)
-        } else {
-            insert(operation, sum)
-        }
-        return Outcome(
-            .applied, wasPresent: record != nil, value: sum, acceptedCount: accepted)
+    private mutating func clear() -> Outcome {
+        guard count > 0 else { return Outcome(.unchanged, wasPresent: false, value: 0) }
+        plain.removeAll()
+        families.removeAll()
+        return Outcome(.applied, wasPresent: true, value: 0)
     }
 
-    /// How many of `count` additions of `delta` to `value`, judged one by one, stay within 64 bits.
+    private mutating func changeSchema(_ operation: UnsafePointer<Operation>) -> Outcome {
+        guard families.change(operation.pointee.keyBytes) else {
+            return Outcome(refused: .schemaRefused)
+        }
+        return Outcome(.applied, wasPresent: true, value: 0)
+    }
+
+    // MARK: Judging without changing
+
+    /// Whether applying `operation` would create a counter or a record.
+    public mutating func wouldCreate(_ operation: UnsafePointer<Operation>) -> Bool {
+        operation.pointee.family == 0
+            ? plain.wouldCreate(operation) : families.wouldCreate(operation)
+    }
+
+    /// Why `operation`, one of several that are applied as one, must not be applied; nil if it may.
     ///
-    /// - Complexity: O(1).
-    static func acceptedCount(_ value: Int64, _ delta: Int64, _ count: UInt32) -> UInt32 {
-        guard delta != 0 else { return count }
-        let limit = delta > 0 ? Int64.max : Int64.min
-        let room = UInt64(bitPattern: delta > 0 ? limit &- value : value &- limit)
-        return UInt32(min(UInt64(count), room / delta.magnitude))
-    }
-
-    private mutating func set(_ operation: UnsafePointer<Operation>) -> Outcome {
-        let record = find(operation)
-        let old = record.map(Memtable.value) ?? 0
-        let holds =
-            switch operation.pointee.kind {
-            case .setIfAbsent: record == nil
-            case .setIfPresent: record != nil
-            default: true
+    /// - Complexity: O(1) expected, but for `changeSchema`: O(keys that changed lately).
+    public mutating func refusal(
+        of operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
+    ) -> Outcome.Status? {
+        if operation.pointee.kind == .changeSchema {
+            var changed = schema
+            guard let change = SchemaChange(bytes: operation.pointee.keyBytes),
+                (try? changed.apply(change)) != nil
+            else { return .schemaRefused }
+            if case .addFamily(let name, _, _) = change, plain.hasKeys(ofFamily: name) {
+                return .keysInTheWay
             }
-        if holds {
-            if let record {
-                Memtable.setValue(record, operation.pointee.operand)
-            } else {
-                insert(operation, operation.pointee.operand)
-            }
+            return nil
         }
-        return Outcome(holds ? .applied : .unchanged, wasPresent: record != nil, value: old)
+        guard operation.pointee.family != 0, operation.pointee.isWrite else { return nil }
+        return families.refusal(of: operation, rows)
     }
 
+    // MARK: Prefetching
+
+    /// Asks for the memory that `locate` will need.
     @inline(__always)
-    private borrowing func find(_ operation: UnsafePointer<Operation>) -> UnsafeMutableRawPointer? {
-        table.find(
-            operation.pointee.key, Int(operation.pointee.keyByteCount), hash: operation.pointee.hash
-        )
+    borrowing func prefetch(_ operation: UnsafePointer<Operation>) {
+        if operation.pointee.family == 0 {
+            plain.prefetchBucket(operation.pointee.hash)
+        } else {
+            families.prefetch(operation)
+        }
     }
 
+    /// Asks for the memory that applying an operation will need, and notes in `place` where a record
+    /// of an integer key is.
     @inline(__always)
-    private mutating func insert(_ operation: UnsafePointer<Operation>, _ value: Int64) {
-        table.insert(
-            operation.pointee.key, Int(operation.pointee.keyByteCount),
-            hash: operation.pointee.hash, value: value)
+    borrowing func locate(
+        _ operation: UnsafePointer<Operation>, _ place: inout IntegerTable.Lookup
+    ) {
+        if operation.pointee.family == 0 {
+            plain.prefetchRecord(operation.pointee.hash)
+        } else {
+            // Good for a table that has just been made, too: it has no segments.
+            place = IntegerTable.Lookup(
+                key: operation.pointee.integerKey, hash: operation.pointee.hash)
+            families.locate(operation, &place)
+        }
     }
 
     // MARK: Reading all
 
-    /// Calls `body` with every key and counter, in no order.
-    public borrowing func forEach(_ body: (UnsafeRawBufferPointer, Int64) -> Void) {
-        table.forEach(body)
+    /// Calls `body` with every plain key and its counter, in no order.
+    public borrowing func forEachPlainKey(_ body: (UnsafeRawBufferPointer, Int64) -> Void) {
+        plain.forEach(body)
     }
 
     /// Traps if any internal promise is broken. For tests.
     public borrowing func checkInvariants() {
-        table.checkInvariants()
+        plain.checkInvariants()
     }
 
     // MARK: Handing over to the journal

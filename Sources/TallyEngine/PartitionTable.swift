@@ -29,14 +29,17 @@ public struct PartitionTable: ~Copyable {
         public let isMemoryFull: Bool
         /// Whether operations that would change anything are refused.
         public let isJournalFull: Bool
+        /// What the operations' places in rows lead into.
+        public let rows: UnsafeMutablePointer<Int64>
         /// Journal bytes that the applied operations may take, an upper bound.
         public private(set) var reservedBytes = 0
         /// How much more memory, bytes, the counters take than before.
         public private(set) var allocatedBytes = 0
 
         /// An application that has not begun.
-        public init(isMemoryFull: Bool, isJournalFull: Bool) {
+        public init(isMemoryFull: Bool, isJournalFull: Bool, rows: UnsafeMutablePointer<Int64>) {
             sequence = 0
+            self.rows = rows
             self.isMemoryFull = isMemoryFull
             self.isJournalFull = isJournalFull
         }
@@ -59,12 +62,15 @@ public struct PartitionTable: ~Copyable {
         _ operations: UnsafePointer<Operation>, count: Int,
         outcomes: UnsafeMutablePointer<Outcome>, _ application: inout Application
     ) {
+        var places = InlineArray<32, IntegerTable.Lookup>(
+            repeating: IntegerTable.Lookup(key: 0, hash: 0))
         var start = 0
         while start < count {
             let end = min(start &+ Self.prefetchCount, count)
-            if end &- start > 1 { prefetch(operations, start, end) }
+            prefetch(operations + start, end &- start, &places)
             for index in start..<end {
-                apply(operations + index, outcomes + index, &application)
+                apply(
+                    operations + index, places[index &- start], outcomes + index, &application)
             }
             start = end
         }
@@ -73,43 +79,48 @@ public struct PartitionTable: ~Copyable {
     /// Lets the waits for memory of several operations overlap.
     @inline(__always)
     private borrowing func prefetch(
-        _ operations: UnsafePointer<Operation>, _ start: Int, _ end: Int
+        _ operations: UnsafePointer<Operation>, _ count: Int,
+        _ places: inout InlineArray<32, IntegerTable.Lookup>
     ) {
-        for index in start..<end {
-            partitions[Int(operations[index].partition)].prefetchBucket(operations[index].hash)
+        if count > 1 {
+            for index in 0..<count {
+                partitions[Int(operations[index].partition)].prefetch(operations + index)
+            }
+        } else if operations.pointee.family == 0 {
+            return
         }
-        for index in start..<end {
-            partitions[Int(operations[index].partition)].prefetchRecord(operations[index].hash)
+        for index in 0..<count {
+            partitions[Int(operations[index].partition)].locate(operations + index, &places[index])
         }
     }
 
     @inline(__always)
     private borrowing func apply(
-        _ operation: UnsafePointer<Operation>, _ outcome: UnsafeMutablePointer<Outcome>,
-        _ application: inout Application
+        _ operation: UnsafePointer<Operation>, _ place: IntegerTable.Lookup,
+        _ outcome: UnsafeMutablePointer<Outcome>, _ application: inout Application
     ) {
         let partition = partitions + Int(operation.pointee.partition)
         defer { outcome.pointee.sequence = partition.pointee.lastSequence }
-        if operation.pointee.isWrite {
-            if application.isJournalFull {
-                outcome.pointee = Outcome(.journalFull, wasPresent: false, value: 0)
-                return
-            }
-            if application.isMemoryFull, partition.pointee.wouldCreate(operation) {
-                outcome.pointee = Outcome(.memoryFull, wasPresent: false, value: 0)
-                return
-            }
-            let allocatedBytes = partition.pointee.allocatedBytes
-            outcome.pointee = partition.pointee.apply(operation)
-            if outcome.pointee.status == .applied {
-                let reserved = partition.pointee.record(
-                    operation, sequence: application.sequence)
-                application.note(
-                    reserved: reserved,
-                    allocated: partition.pointee.allocatedBytes &- allocatedBytes)
-            }
-        } else {
-            outcome.pointee = partition.pointee.apply(operation)
+        guard operation.pointee.isWrite else {
+            outcome.pointee = partition.pointee.apply(operation, place, application.rows)
+            return
+        }
+        if application.isJournalFull {
+            outcome.pointee = Outcome(refused: .journalFull)
+            return
+        }
+        if application.isMemoryFull, partition.pointee.wouldCreate(operation) {
+            outcome.pointee = Outcome(refused: .memoryFull)
+            return
+        }
+        let allocatedBytes = partition.pointee.allocatedBytes
+        outcome.pointee = partition.pointee.apply(operation, place, application.rows)
+        if outcome.pointee.status == .applied {
+            let reserved = partition.pointee.record(
+                operation, application.rows, sequence: application.sequence)
+            application.note(
+                reserved: reserved,
+                allocated: partition.pointee.allocatedBytes &- allocatedBytes)
         }
     }
 

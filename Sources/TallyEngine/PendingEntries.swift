@@ -10,8 +10,8 @@ import TallyCore
 ///
 /// The entries' layout is `docs/journal.md`.
 struct PendingEntries: ~Copyable {
-    /// Most bytes of one entry, its key not included.
-    private static let entryOverheadMax = Partition.entryOverheadMax(.add)
+    /// Most bytes of a run's entry.
+    private static let runBytesMax = 21
 
     /// A key that was added to in this group.
     private struct AddedKey {
@@ -67,29 +67,30 @@ struct PendingEntries: ~Copyable {
 
     /// Records an applied operation.
     ///
+    /// - Parameter rows: What the operation's place leads into.
     /// - Returns: journal bytes that it may take, an upper bound.
     /// - Complexity: O(length of the key). Allocates only when the group outgrows its buffer.
     @inline(__always)
-    mutating func append(_ operation: UnsafePointer<Operation>) -> Int {
-        let reserved =
-            Int(operation.pointee.keyByteCount)
-            &+ Partition.entryOverheadMax(operation.pointee.kind)
+    mutating func append(
+        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
+    ) -> Int {
+        let reserved = Partition.journalBytesMax(operation.pointee)
         reservedBytes &+= reserved
         if operation.pointee.kind == .add {
             appendAdd(operation)
         } else {
-            appendOther(operation)
+            appendOther(operation, rows)
         }
         return reserved
     }
 
     @inline(__always)
     private mutating func appendAdd(_ operation: UnsafePointer<Operation>) {
-        let slot = Self.slot(operation.pointee.hash)
+        let slot = Self.slot(operation)
         let added = addedKeys + slot
         let tag = UInt32(truncatingIfNeeded: operation.pointee.hash &>> 32)
         if added.pointee.tag == tag, added.pointee.offsetPlusOne != 0,
-            keyEquals(added.pointee.offsetPlusOne &- 1, operation)
+            isSame(added.pointee.offsetPlusOne &- 1, operation)
         {
             return extendRun(slot, operation)
         }
@@ -114,16 +115,22 @@ struct PendingEntries: ~Copyable {
         openRuns |= 1 &<< UInt64(slot)
     }
 
-    private mutating func appendOther(_ operation: UnsafePointer<Operation>) {
-        if operation.pointee.kind == .clear {
-            writeOpenRuns()
-            forgetRuns()
-        } else {
-            let slot = Self.slot(operation.pointee.hash)
+    private mutating func appendOther(
+        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
+    ) {
+        switch operation.pointee.kind {
+        case .get, .readRecord, .add:
+            preconditionFailure("not an operation for this entry")
+        case .set, .setIfAbsent, .setIfPresent, .delete:
+            let slot = Self.slot(operation)
             if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
             addedKeys[slot].offsetPlusOne = 0
+        case .setColumns, .setRecord, .deleteRecord, .clear, .changeSchema:
+            // Runs of several keys or columns may be meant.
+            writeOpenRuns()
+            forgetRuns()
         }
-        write(operation)
+        write(operation, rows)
     }
 
     // MARK: Handing over
@@ -156,29 +163,35 @@ struct PendingEntries: ~Copyable {
 
     @inline(__always)
     private mutating func writeAdd(_ operation: UnsafePointer<Operation>) {
-        let start = reserve(Int(operation.pointee.keyByteCount) &+ Self.entryOverheadMax)
+        let start = reserve(Partition.journalBytesMax(operation.pointee))
+        let isPlain = operation.pointee.family == 0
         var end = start
-        if operation.pointee.operand == 1, operation.pointee.count == 1 {
-            end = writeHead(.increment, operation, at: end)
-        } else if operation.pointee.count == 1 {
-            end = writeHead(.add, operation, at: end)
-            end += Varint.write(Varint.zigzag(operation.pointee.operand), to: end)
-        } else {
-            end = writeHead(.addRun, operation, at: end)
+        if operation.pointee.count > 1 {
+            end = writeHead(isPlain ? .addRun : .columnAddRun, operation, at: end)
             end += Varint.write(Varint.zigzag(operation.pointee.operand), to: end)
             end += Varint.write(UInt64(operation.pointee.count), to: end)
+        } else if operation.pointee.operand == 1 {
+            end = writeHead(isPlain ? .increment : .columnIncrement, operation, at: end)
+        } else {
+            end = writeHead(isPlain ? .add : .columnAdd, operation, at: end)
+            end += Varint.write(Varint.zigzag(operation.pointee.operand), to: end)
         }
         byteCount &+= end - start
         entryCount &+= 1
     }
 
-    private mutating func write(_ operation: UnsafePointer<Operation>) {
-        let start = reserve(Int(operation.pointee.keyByteCount) + Self.entryOverheadMax)
+    private mutating func write(
+        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
+    ) {
+        let start = reserve(Partition.journalBytesMax(operation.pointee))
+        let isPlain = operation.pointee.family == 0
         var end = start
         switch operation.pointee.kind {
         case .set, .setIfAbsent, .setIfPresent:
+            // A column's condition has been judged, and says nothing more.
             let kind: EntryKind =
                 switch operation.pointee.kind {
+                case _ where !isPlain: .columnSet
                 case .set: .set
                 case .setIfAbsent: .setIfAbsent
                 default: .setIfPresent
@@ -186,11 +199,26 @@ struct PendingEntries: ~Copyable {
             end = writeHead(kind, operation, at: end)
             end += Varint.write(Varint.zigzag(operation.pointee.operand), to: end)
         case .delete:
-            end = writeHead(.delete, operation, at: end)
+            end = writeHead(isPlain ? .delete : .columnDelete, operation, at: end)
+        case .setColumns, .setRecord:
+            let kind = operation.pointee.kind
+            end = writeRecord(
+                kind == .setRecord ? .recordSet : .recordSetColumns, operation, at: end)
+            let count = Int(operation.pointee.count)
+            end += Varint.write(UInt64(count), to: end)
+            let pairs = rows + Int(operation.pointee.operand)
+            for index in 0..<count {
+                end += Varint.write(UInt64(bitPattern: pairs[2 * index]), to: end)
+                end += Varint.write(Varint.zigzag(pairs[2 * index + 1]), to: end)
+            }
+        case .deleteRecord:
+            end = writeRecord(.recordDelete, operation, at: end)
         case .clear:
             end.storeBytes(of: EntryKind.clear.rawValue, as: UInt8.self)
             end += 1
-        case .get, .add:
+        case .changeSchema:
+            end = writeHead(.schemaChange, operation, at: end)
+        case .get, .readRecord, .add:
             preconditionFailure("not an operation for this entry")
         }
         byteCount += end - start
@@ -198,7 +226,7 @@ struct PendingEntries: ~Copyable {
     }
 
     private mutating func writeRun(_ slot: Int) {
-        let start = reserve(Self.entryOverheadMax)
+        let start = reserve(Self.runBytesMax)
         let run = runs[slot]
         var end = start
         end.storeBytes(of: EntryKind.again.rawValue, as: UInt8.self)
@@ -212,14 +240,38 @@ struct PendingEntries: ~Copyable {
         openRuns &= ~(1 &<< UInt64(slot))
     }
 
+    /// Writes an entry's kind and what it names: a plain key, a column of a record, or a text.
     @inline(__always)
     private func writeHead(
         _ kind: EntryKind, _ operation: UnsafePointer<Operation>, at start: UnsafeMutableRawPointer
     ) -> UnsafeMutableRawPointer {
+        guard operation.pointee.family == 0 else {
+            let end = writeRecord(kind, operation, at: start)
+            return end + Varint.write(UInt64(operation.pointee.column), to: end)
+        }
         start.storeBytes(of: kind.rawValue, as: UInt8.self)
-        let key = start + 1 + Varint.write(UInt64(operation.pointee.keyByteCount), to: start + 1)
+        return writeKey(operation, at: start + 1)
+    }
+
+    @inline(__always)
+    private func writeKey(
+        _ operation: UnsafePointer<Operation>, at start: UnsafeMutableRawPointer
+    ) -> UnsafeMutableRawPointer {
+        let key = start + Varint.write(UInt64(operation.pointee.keyByteCount), to: start)
         Bytes.copy(operation.pointee.key, to: key, Int(operation.pointee.keyByteCount))
         return key + Int(operation.pointee.keyByteCount)
+    }
+
+    /// Writes an entry's kind and the record that it names.
+    private func writeRecord(
+        _ kind: EntryKind, _ operation: UnsafePointer<Operation>, at start: UnsafeMutableRawPointer
+    ) -> UnsafeMutableRawPointer {
+        start.storeBytes(of: kind.rawValue, as: UInt8.self)
+        let isString = operation.pointee.keyKind == .string
+        let head = UInt64(operation.pointee.family) << 1 | (isString ? 1 : 0)
+        let key = start + 1 + Varint.write(head, to: start + 1)
+        if isString { return writeKey(operation, at: key) }
+        return key + Varint.write(operation.pointee.integerKey, to: key)
     }
 
     @inline(__always)
@@ -237,10 +289,16 @@ struct PendingEntries: ~Copyable {
         bytes = grown
     }
 
+    /// Whether the add at `entryOffset` is to what `operation` adds to.
     @inline(__always)
-    private func keyEquals(_ entryOffset: UInt32, _ operation: UnsafePointer<Operation>) -> Bool {
+    private mutating func isSame(
+        _ entryOffset: UInt32, _ operation: UnsafePointer<Operation>
+    ) -> Bool {
+        guard operation.pointee.family == 0 else { return isSameColumn(entryOffset, operation) }
         // The key follows the kind and a length of one or two bytes.
         let entry = bytes + Int(entryOffset)
+        let kind = entry.load(as: UInt8.self)
+        guard kind <= EntryKind.addRun.rawValue else { return false }
         let first = entry.load(fromByteOffset: 1, as: UInt8.self)
         var length = Int(first)
         var start = 2
@@ -252,8 +310,20 @@ struct PendingEntries: ~Copyable {
             && Bytes.equal(entry + start, operation.pointee.key, length)
     }
 
+    /// Compares what the operation's entry would name with what the entry does.
+    private mutating func isSameColumn(
+        _ entryOffset: UInt32, _ operation: UnsafePointer<Operation>
+    ) -> Bool {
+        let start = reserve(Partition.journalBytesMax(operation.pointee))
+        let entry = bytes + Int(entryOffset)
+        guard entry.load(as: UInt8.self) >= EntryKind.columnIncrement.rawValue else { return false }
+        let end = writeHead(.columnAdd, operation, at: start)
+        return Bytes.equal(entry + 1, start + 1, end - start - 1)
+    }
+
     @inline(__always)
-    private static func slot(_ hash: UInt64) -> Int {
-        Int(truncatingIfNeeded: hash &>> 8) & (runSlots &- 1)
+    private static func slot(_ operation: UnsafePointer<Operation>) -> Int {
+        let hash = operation.pointee.hash &>> 8 &+ UInt64(operation.pointee.column)
+        return Int(truncatingIfNeeded: hash) & (runSlots &- 1)
     }
 }

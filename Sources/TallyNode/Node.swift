@@ -1,4 +1,4 @@
-import TallyCore
+public import TallyCore
 import TallyEngine
 internal import Synchronization
 
@@ -25,6 +25,10 @@ public final class Node: @unchecked Sendable {
     let wakeUp: WakeUp
     /// Bytes that must wait before the journal is woken: more than none while it pauses.
     let wakeThresholdBytes = Atomic<Int>(0)
+
+    /// The schema that clients' commands are read by.
+    private let publishedSchema = Locked<Schema>(Schema())
+    private let publishedVersion = Atomic<UInt64>(0)
 
     /// Decides when replies may leave.
     public let gate: AcknowledgementGate
@@ -58,6 +62,7 @@ public final class Node: @unchecked Sendable {
         }
         memoryBytes.store(bytes, ordering: .relaxed)
         memoryLimit.store(memoryBytesMax ?? .max, ordering: .relaxed)
+        publishSchema()
     }
 
     deinit {
@@ -100,7 +105,7 @@ public final class Node: @unchecked Sendable {
         let isMemoryFull =
             memoryBytes.load(ordering: .relaxed) >= memoryLimit.load(ordering: .relaxed)
         var application = PartitionTable.Application(
-            isMemoryFull: isMemoryFull, isJournalFull: isJournalFull)
+            isMemoryFull: isMemoryFull, isJournalFull: isJournalFull, rows: batch.rows)
         var index = 0
         while index < batch.count {
             let operations = UnsafePointer(batch.operations + index)
@@ -122,6 +127,7 @@ public final class Node: @unchecked Sendable {
         if application.allocatedBytes != 0 {
             memoryBytes.wrappingAdd(application.allocatedBytes, ordering: .relaxed)
         }
+        if batch.changesSchema { publishSchema() }
         return .done
     }
 
@@ -176,20 +182,30 @@ public final class Node: @unchecked Sendable {
                 return apply(operations, count, outcomes, &application)
             }
             for index in 0..<count {
-                outcomes[index] = Outcome(refusal, wasPresent: false, value: 0)
+                outcomes[index] = Outcome(refused: refusal)
                 outcomes[index].sequence =
                     partitions.partition(Int(operations[index].partition)).pointee.lastSequence
             }
         }
     }
 
-    /// Why none of a unit's operations, all writes or all reads, may be applied; nil if they may.
+    /// Why none of a unit's operations may be applied; nil if they may.
     private func refusal(
         of unit: UnsafePointer<Operation>, _ count: Int,
         _ application: PartitionTable.Application
     ) -> Outcome.Status? {
-        guard unit.pointee.isWrite else { return nil }
+        var hasWrites = false
+        for index in 0..<count where unit[index].isWrite { hasWrites = true }
+        guard hasWrites else { return nil }
         if application.isJournalFull { return .journalFull }
+        for index in 0..<count {
+            let refusal = partitions.partition(Int(unit[index].partition)).pointee.refusal(
+                of: unit + index, application.rows)
+            if let refusal { return refusal }
+        }
+        guard unit.pointee.unitCondition == .allAbsent || application.isMemoryFull else {
+            return nil
+        }
         let creations = (0..<count).count { index in
             partitions.partition(Int(unit[index].partition)).pointee.wouldCreate(unit + index)
         }
@@ -239,6 +255,27 @@ public final class Node: @unchecked Sendable {
         return sequence
     }
 
+    // MARK: Schema
+
+    /// A number that changes with the schema, never back.
+    @inline(__always)
+    public var schemaVersion: UInt64 { publishedVersion.load(ordering: .acquiring) }
+
+    /// The schema as it is, and `schemaVersion`.
+    public var schema: (schema: Schema, version: UInt64) {
+        publishedSchema.withLock { ($0, publishedVersion.load(ordering: .relaxed)) }
+    }
+
+    /// Makes the partitions' schema, the same in all of them, known.
+    private func publishSchema() {
+        publishedSchema.withLock { published in
+            locks[lockIndex(0)].withLock { _ in
+                published = partitions.partition(0).pointee.schema
+            }
+            publishedVersion.wrappingAdd(1, ordering: .releasing)
+        }
+    }
+
     // MARK: The whole
 
     /// How many counters there are, and the commit group up to which that is true.
@@ -254,12 +291,12 @@ public final class Node: @unchecked Sendable {
         return (count, sequence)
     }
 
-    /// Calls `body` with every key and counter, one partition after the other, each locked
+    /// Calls `body` with every plain key and its counter, one partition after the other, each locked
     /// meanwhile.
-    public func forEach(_ body: (UnsafeRawBufferPointer, Int64) -> Void) {
+    public func forEachPlainKey(_ body: (UnsafeRawBufferPointer, Int64) -> Void) {
         for index in 0..<partitionCount {
             locks[lockIndex(index)].withLock { _ in
-                partitions.partition(index).pointee.forEach(body)
+                partitions.partition(index).pointee.forEachPlainKey(body)
             }
         }
     }

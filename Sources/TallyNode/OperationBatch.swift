@@ -8,9 +8,16 @@ public struct OperationBatch: ~Copyable {
     private let partitionCount: Int
     private var capacity: Int
 
-    private(set) var operations: UnsafeMutablePointer<Operation>
+    /// The operations, in order.
+    public private(set) var operations: UnsafeMutablePointer<Operation>
     /// What became of each operation, once the batch has been executed.
     public private(set) var outcomes: UnsafeMutablePointer<Outcome>
+    /// What the operations' places in rows lead into: values to be set, and values that were read.
+    public private(set) var rows: UnsafeMutablePointer<Int64>
+    private var rowsCount = 0
+    private var rowsCapacity: Int
+    /// Copies of what does not stay where it is.
+    private var texts: [UnsafeMutableRawBufferPointer] = []
 
     /// How many operations there are.
     public private(set) var count = 0
@@ -25,11 +32,15 @@ public struct OperationBatch: ~Copyable {
         capacity = Self.capacityKept
         operations = .allocate(capacity: capacity)
         outcomes = .allocate(capacity: capacity)
+        rowsCapacity = Self.capacityKept
+        rows = .allocate(capacity: rowsCapacity)
     }
 
     deinit {
         operations.deallocate()
         outcomes.deallocate()
+        rows.deallocate()
+        for text in texts { text.deallocate() }
     }
 
     /// Appends an operation on `key`, whose bytes must stay until the batch has been executed.
@@ -47,6 +58,125 @@ public struct OperationBatch: ~Copyable {
                 partition: Slot(of: key).partition(of: partitionCount), operand: operand))
     }
 
+    // MARK: Records
+
+    /// Names a record: a family and one of its keys.
+    public struct Record {
+        /// The family's number.
+        public let family: UInt32
+        /// The key, if it is an integer.
+        public let integerKey: UInt64
+        /// The key, if it is bytes; they must stay until the batch has been executed.
+        public let stringKey: UnsafeRawBufferPointer?
+        /// The slot of a key of bytes.
+        public let slot: Slot?
+
+        /// A record with an integer key.
+        public init(family: UInt32, key: UInt64) {
+            self.family = family
+            integerKey = key
+            stringKey = nil
+            slot = nil
+        }
+
+        /// A record with a key of bytes, which has an address, placed by `slot`.
+        public init(family: UInt32, key: UnsafeRawBufferPointer, slot: Slot) {
+            self.family = family
+            integerKey = 0
+            stringKey = key
+            self.slot = slot
+        }
+    }
+
+    /// Appends an operation on a record.
+    ///
+    /// - Parameters:
+    ///   - column: The column's number; for `readRecord` the family's version.
+    ///   - operand: As in `Operation`.
+    ///   - count: As in `Operation`.
+    @inline(__always)
+    public mutating func append(
+        _ kind: Operation.Kind, _ record: Record, column: UInt32 = 0, operand: Int64 = 0,
+        count: UInt32 = 1
+    ) {
+        var operation: Operation
+        if let key = record.stringKey, let slot = record.slot {
+            let start = key.baseAddress.unsafelyUnwrapped
+            operation = Operation(
+                kind, key: start, keyByteCount: key.count,
+                hash: hasher.hash(start, count: key.count),
+                partition: slot.partition(of: partitionCount), operand: operand, count: count)
+        } else {
+            operation = Operation(
+                kind, integerKey: record.integerKey, hash: hasher.hash(record.integerKey),
+                partition: Placement.partition(of: record.integerKey, count: partitionCount),
+                operand: operand, count: count)
+        }
+        operation.family = record.family
+        operation.column = column
+        append(operation)
+    }
+
+    /// Appends the reading of all columns of a record, as many as a family of this version has.
+    @inline(__always)
+    public mutating func appendRead(_ record: Record, version: UInt32, columnCount: Int) {
+        let place = rowsCount
+        makeRows(columnCount)
+        rowsCount &+= columnCount
+        append(
+            .readRecord, record, column: version, operand: Int64(place),
+            count: UInt32(truncatingIfNeeded: columnCount))
+    }
+
+    /// Appends a pair for the `setColumns` or `setRecord` that will follow.
+    public mutating func appendPair(column: UInt32, _ value: Int64) {
+        makeRows(2)
+        rows[rowsCount] = Int64(column)
+        rows[rowsCount + 1] = value
+        rowsCount += 2
+    }
+
+    /// Appends `setColumns` or `setRecord` with the last `pairCount` pairs.
+    public mutating func append(_ kind: Operation.Kind, _ record: Record, pairCount: Int) {
+        append(
+            kind, record, operand: Int64(rowsCount - 2 * pairCount), count: UInt32(pairCount))
+    }
+
+    @inline(__always)
+    private mutating func makeRows(_ count: Int) {
+        if rowsCount &+ count > rowsCapacity { growRows(count) }
+    }
+
+    @inline(never)
+    private mutating func growRows(_ count: Int) {
+        rowsCapacity = max(rowsCapacity * 2, rowsCount + count)
+        let grown = UnsafeMutablePointer<Int64>.allocate(capacity: rowsCapacity)
+        grown.update(from: rows, count: rowsCount)
+        rows.deallocate()
+        rows = grown
+    }
+
+    /// Appends a change of the schema of every partition, as one unit.
+    public mutating func appendChange(_ change: SchemaChange) {
+        let text = Array(change.description.utf8)
+        let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: text.count, alignment: 1)
+        copy.copyBytes(from: text)
+        texts.append(copy)
+        let first = count
+        for partition in 0..<partitionCount {
+            append(
+                Operation(
+                    .changeSchema, key: UnsafeRawPointer(copy.baseAddress.unsafelyUnwrapped),
+                    keyByteCount: copy.count, hash: 0, partition: partition))
+        }
+        makeUnit(from: first)
+    }
+
+    /// Whether a change of the schema is among the operations.
+    var changesSchema: Bool { !texts.isEmpty }
+
+    // MARK: Everything
+
     /// Appends the removal of every key of every partition, as one unit.
     public mutating func appendClear() {
         let first = count
@@ -57,6 +187,14 @@ public struct OperationBatch: ~Copyable {
                     partition: partition))
         }
         makeUnit(from: first)
+    }
+
+    /// Forgets the operations from `first` on.
+    public mutating func removeLast(to first: Int) {
+        for index in first..<count where operations[index].isWrite {
+            journalBytesMax -= Partition.journalBytesMax(operations[index])
+        }
+        count = first
     }
 
     /// Makes the operations from `first` on apply as one: all or none, and nothing in between.
@@ -81,7 +219,17 @@ public struct OperationBatch: ~Copyable {
     /// Empties the batch.
     public mutating func removeAll() {
         count = 0
+        rowsCount = 0
         journalBytesMax = 0
+        if !texts.isEmpty {
+            for text in texts { text.deallocate() }
+            texts.removeAll()
+        }
+        if rowsCapacity > Self.capacityKept * 16 {
+            rowsCapacity = Self.capacityKept
+            rows.deallocate()
+            rows = .allocate(capacity: rowsCapacity)
+        }
         if capacity > Self.capacityKept * 16 { resize(to: Self.capacityKept) }
     }
 
@@ -90,10 +238,7 @@ public struct OperationBatch: ~Copyable {
         if count == capacity { resize(to: capacity * 2) }
         (operations + count).initialize(to: operation)
         count &+= 1
-        if operation.isWrite {
-            journalBytesMax &+=
-                Int(operation.keyByteCount) &+ Partition.entryOverheadMax(operation.kind)
-        }
+        if operation.isWrite { journalBytesMax &+= Partition.journalBytesMax(operation) }
     }
 
     @inline(never)

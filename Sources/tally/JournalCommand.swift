@@ -48,19 +48,41 @@ struct JournalCommand: ParsableCommand {
         }
 
         private func printEntries(_ section: GroupSection, _ hasher: KeyHasher) -> String? {
-            var reader = EntryReader(section.bytes, partition: section.partition, hasher: hasher)
+            let rows = UnsafeMutablePointer<Int64>.allocate(capacity: EntryReader.rowsCapacity)
+            defer { rows.deallocate() }
+            var reader = EntryReader(
+                section.bytes, partition: section.partition, hasher: hasher, rows: rows)
             do throws(EntryError) {
                 while let operation = try reader.next() {
-                    let key = UnsafeRawBufferPointer(
-                        start: operation.key, count: Int(operation.keyByteCount))
-                    let times = operation.count > 1 ? " × \(operation.count)" : ""
-                    print(
-                        "    \(section.partition)  \(operation.kind)  \(printable(key))  "
-                            + "\(operation.operand)\(times)")
+                    print("    \(section.partition)  \(describe(operation, rows))")
                 }
                 return nil
             } catch {
                 return "\(error)"
+            }
+        }
+
+        private func describe(
+            _ operation: Operation, _ rows: UnsafeMutablePointer<Int64>
+        ) -> String {
+            let key =
+                operation.keyKind == .integer
+                ? "\(operation.integerKey)" : printable(operation.keyBytes)
+            let record = operation.family == 0 ? key : "family \(operation.family)  \(key)"
+            switch operation.kind {
+            case .clear: return "clear"
+            case .changeSchema:
+                return String(decoding: operation.keyBytes, as: UTF8.self)
+            case .deleteRecord: return "\(operation.kind)  \(record)"
+            case .setColumns, .setRecord:
+                let values = (0..<Int(operation.count)).map {
+                    "column \(rows[2 * $0]) = \(rows[2 * $0 + 1])"
+                }
+                return "\(operation.kind)  \(record)  \(values.joined(separator: ", "))"
+            case .get, .readRecord, .add, .set, .setIfAbsent, .setIfPresent, .delete:
+                let column = operation.family == 0 ? "" : "  column \(operation.column)"
+                let times = operation.count > 1 ? " × \(operation.count)" : ""
+                return "\(operation.kind)  \(record)\(column)  \(operation.operand)\(times)"
             }
         }
 

@@ -138,6 +138,8 @@ def test_random_commands(shared_tally, redis_server, seed):
 def test_command_info_agrees(shared_tally, redis_server):
     """Names, arities and key positions are those of Redis for every command that Redis has."""
     ours, theirs = shared_tally.client().command(), redis_server.client().command()
-    for name, info in ours.items():
+    assert set(ours) - set(theirs) == {"add", "alter", "drop", "describe", "increx"}
+    for name in set(ours) & set(theirs):
+        info = ours[name]
         for field in ("arity", "first_key_pos", "last_key_pos", "step_count"):
             assert info[field] == theirs[name][field], f"{field} of {name}"

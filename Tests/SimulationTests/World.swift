@@ -263,7 +263,7 @@ struct World {
 
     private static func counters(_ node: Node) -> [String: Int64] {
         var counters: [String: Int64] = [:]
-        node.forEach { counters[String(decoding: $0, as: UTF8.self)] = $1 }
+        node.forEachPlainKey { counters[String(decoding: $0, as: UTF8.self)] = $1 }
         return counters
     }
 
@@ -329,6 +329,8 @@ struct WorldStep: CustomStringConvertible {
             if old == nil { return unchanged }
             model[key] = nil
         case .clear: model = [:]
+        case .readRecord, .setColumns, .setRecord, .deleteRecord, .changeSchema:
+            preconditionFailure("not a step of this world")
         }
         return applied
     }

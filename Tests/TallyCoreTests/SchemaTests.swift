@@ -101,18 +101,6 @@ struct SchemaTests {
 
     @Test(
         arguments: [
-            (BoundPolicy.reject, 5, 3, 8), (.reject, 5, -5, 0), (.reject, 5, -6, nil),
-            (.reject, 250, 5, 255), (.reject, 250, 6, nil), (.reject, 250, .max, nil),
-            (.reject, 0, .min, nil), (.saturate, 250, 6, 255), (.saturate, 250, .max, 255),
-            (.saturate, 5, -6, 0), (.saturate, 5, .min, 0), (.saturate, 255, 1, 255),
-        ] as [(BoundPolicy, Int64, Int64, Int64?)])
-    func boundsHold(bound: BoundPolicy, value: Int64, delta: Int64, expected: Int64?) {
-        let column = Column(number: 0, name: "a", maxBits: 8, bound: bound)
-        #expect(column.adding(delta, to: value) == expected)
-    }
-
-    @Test(
-        arguments: [
             (1, 1), (8, 255), (32, 4_294_967_295), (62, (1 << 62) - 1), (63, .max), (64, .max),
         ] as [(Int, Int64)])
     func widthsGiveGreatestValues(bits: Int, max: Int64) {

@@ -74,9 +74,11 @@ private struct Pair: ~Copyable {
         }
         for start in stride(from: 0, to: keys.count, by: 20) {
             let part = Array(keys[start..<min(start + 20, keys.count)])
-            table.prepare(part, count: part.count)
-            for (index, key) in part.enumerated() {
-                let isPresent = table.read(prepared: index, &row)
+            let hasher = KeyHasher(seed: 7)
+            var places = part.map { IntegerTable.Lookup(key: $0, hash: hasher.hash($0)) }
+            for index in places.indices { table.locate(&places[index]) }
+            for (place, key) in zip(places, part) {
+                let isPresent = table.read(place, &row)
                 if row != model[key] ?? zeros || isPresent != (model[key] != nil) {
                     Issue.record("in a batch, \(key): \(row), not \(model[key] ?? zeros)")
                 }

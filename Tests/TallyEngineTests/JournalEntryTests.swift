@@ -4,6 +4,10 @@ import Testing
 
 @testable import TallyEngine
 
+/// For operations that have no rows.
+nonisolated(unsafe) let noRows = UnsafeMutablePointer<Int64>.allocate(
+    capacity: EntryReader.rowsCapacity)
+
 /// One operation with a key that can be kept.
 struct Step: Equatable, CustomStringConvertible {
     var kind: Operation.Kind
@@ -30,7 +34,7 @@ struct JournalEntryTests {
     private func encode(_ steps: [Step]) -> (bytes: [UInt8], entries: Int, reserved: Int) {
         var pending = PendingEntries()
         var reserved = 0
-        for step in steps { reserved += step.with(hasher) { pending.append($0) } }
+        for step in steps { reserved += step.with(hasher) { pending.append($0, noRows) } }
         pending.writeOpenRuns()
         let (count, entries) = (pending.byteCount, Int(pending.entryCount))
         #expect(pending.reservedBytes == reserved)
@@ -43,7 +47,8 @@ struct JournalEntryTests {
 
     private func decode(_ bytes: [UInt8]) throws -> [Step] {
         try bytes.withUnsafeBytes { buffer in
-            var reader = EntryReader(buffer, partition: 0, hasher: hasher)
+            var reader = EntryReader(
+                buffer, partition: 0, hasher: hasher, rows: noRows)
             var steps: [Step] = []
             while let operation = try reader.next() {
                 let key = UnsafeRawBufferPointer(
@@ -128,7 +133,7 @@ struct JournalEntryTests {
 
     @Test(
         arguments: [
-            [0], [10], [255], [1], [1, 5, 65], [2, 1, 65], [3, 1, 65, 2], [3, 1, 65, 2, 0],
+            [0], [19], [255], [1], [1, 5, 65], [2, 1, 65], [3, 1, 65, 2], [3, 1, 65, 2, 0],
             [4, 0, 2, 1], [1, 1, 65, 4, 9, 2, 1], [8, 1, 65, 4, 0, 2, 1], [1, 1, 65, 4, 0, 2, 0],
             [5, 1, 65], [1, 0x81, 0x00, 65], [1, 0xff, 0xff, 0x03],
         ] as [[UInt8]])

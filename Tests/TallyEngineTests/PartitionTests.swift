@@ -8,7 +8,7 @@ struct PartitionTests {
     private let hasher = KeyHasher(seed: 1)
 
     private func apply(_ step: Step, to partition: inout Partition) -> Outcome {
-        step.with(hasher) { partition.apply($0) }
+        step.with(hasher) { partition.apply($0, noRows) }
     }
 
     @Test(
@@ -20,7 +20,7 @@ struct PartitionTests {
     func runsAreJudgedOneByOneInClosedForm(
         value: Int64, delta: Int64, count: UInt32, expected: UInt32
     ) {
-        #expect(Partition.acceptedCount(value, delta, count) == expected)
+        #expect(ColumnRules.addWithin64Bits(delta, to: value, count: count).accepted == expected)
         guard count < 100 else { return }
         var sum = value
         var accepted: UInt32 = 0
@@ -79,8 +79,8 @@ struct PartitionTests {
                     operand: [1, -1, .max, .min, 77].randomElement(using: &random)!)
                 if random.once(in: 200) { step = Step(kind: .clear, key: "") }
                 step.with(hasher) { operation in
-                    if original.apply(operation).status == .applied {
-                        _ = original.record(operation, sequence: UInt64(group))
+                    if original.apply(operation, noRows).status == .applied {
+                        _ = original.record(operation, noRows, sequence: UInt64(group))
                     }
                 }
             }
@@ -98,7 +98,7 @@ struct PartitionTests {
 
     private static func all(_ partition: borrowing Partition) -> [String: Int64] {
         var all: [String: Int64] = [:]
-        partition.forEach { all[String(decoding: $0, as: UTF8.self)] = $1 }
+        partition.forEachPlainKey { all[String(decoding: $0, as: UTF8.self)] = $1 }
         return all
     }
 
@@ -117,7 +117,7 @@ struct PartitionTests {
         let run = { (step: Step, isFull: Bool) -> Outcome in
             var outcome = Outcome(.unchanged, wasPresent: false, value: 0)
             var application = PartitionTable.Application(
-                isMemoryFull: isFull, isJournalFull: false)
+                isMemoryFull: isFull, isJournalFull: false, rows: noRows)
             step.with(hasher) {
                 table.apply($0, count: 1, outcomes: &outcome, &application)
             }

@@ -224,7 +224,8 @@ struct JournalTests {
     }
 
     @Test func newerFormatsAreRefusedByName() throws {
-        for (offset, file) in [(8, "version"), (12, "features")] {
+        let cases: [(Int, String, UInt32)] = [(8, "version", 1), (12, "features", 2)]
+        for (offset, file, supported) in cases {
             let journal = try TextJournal()
             try journal.append(file)
             try journal.seal()
@@ -239,7 +240,7 @@ struct JournalTests {
             journal.disk.replace("journal-0000000001", with: bytes)
             #expect(
                 throws: JournalError.newerFormat(
-                    file: "journal-0000000001", version: 200, supported: 1)
+                    file: "journal-0000000001", version: 200, supported: supported)
             ) { try TextJournal(journal.disk) }
         }
     }

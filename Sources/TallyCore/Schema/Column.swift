@@ -43,15 +43,4 @@ public struct Column: Equatable, Sendable {
 
     /// The greatest value: all of `maxBits` bits, and 2^63 − 1 for 64.
     public var max: Int64 { maxBits >= 63 ? .max : (1 << Int64(maxBits)) - 1 }
-
-    /// What becomes of `value` when `delta` is added.
-    ///
-    /// - Returns: the new value; nil if the update is refused.
-    @inlinable @inline(__always)
-    public func adding(_ delta: Int64, to value: Int64) -> Int64? {
-        let (sum, overflow) = value.addingReportingOverflow(delta)
-        if !overflow, sum >= min, sum <= max { return sum }
-        guard bound == .saturate else { return nil }
-        return delta < 0 ? Swift.min(value, min) : Swift.max(value, max)
-    }
 }

@@ -37,6 +37,8 @@ public struct Family: Equatable, Sendable {
     public var isDeletedFinal: Bool
     /// The number of the next column.
     public var nextColumn: UInt32 = 0
+    /// How often it has changed since it was created.
+    public var version: UInt32 = 0
 
     /// A family without a key and without columns.
     public init(number: UInt32, name: String, isKnownOnly: Bool, isDeletedFinal: Bool) {
@@ -51,4 +53,24 @@ public struct Family: Equatable, Sendable {
 
     /// The column of this suffix, nil if there is none.
     public func column(suffix: String) -> Column? { columns.first { $0.suffix == suffix } }
+
+    /// The changes that declare this family where there is none.
+    public var declaration: [SchemaChange] {
+        var changes = [
+            SchemaChange.addFamily(
+                name, isKnownOnly: isKnownOnly, isDeletedFinal: isDeletedFinal)
+        ]
+        if let key { changes.append(.setKey(family: name, name: key.name, kind: key.kind)) }
+        for column in columns {
+            var declaration = ColumnDeclaration(name: column.name)
+            declaration.suffix = column.suffix
+            declaration.hintBits = column.hintBits
+            declaration.maxBits = column.maxBits
+            declaration.min = column.min
+            declaration.defaultValue = column.defaultValue
+            declaration.bound = column.bound
+            changes.append(.addColumn(family: name, declaration))
+        }
+        return changes
+    }
 }

@@ -23,6 +23,7 @@ public struct Schema: Equatable, Sendable {
     ///
     /// - Throws: `SchemaError`; nothing has then changed.
     public mutating func apply(_ change: SchemaChange) throws(SchemaError) {
+        let changed: Int
         switch change {
         case .addFamily(let name, let isKnownOnly, let isDeletedFinal):
             try Self.checkName(name)
@@ -35,22 +36,29 @@ public struct Schema: Equatable, Sendable {
                     number: nextFamily, name: name, isKnownOnly: isKnownOnly,
                     isDeletedFinal: isDeletedFinal))
             nextFamily += 1
+            return
         case .dropFamily(let name):
             families.remove(at: try index(name))
+            return
         case .setKey(let family, let name, let kind):
-            let index = try index(family)
+            changed = try index(family)
             try Self.checkName(name)
-            if let key = families[index].key { throw .keyExists(key.name) }
-            families[index].key = FamilyKey(name: name, kind: kind)
+            if let key = families[changed].key { throw .keyExists(key.name) }
+            guard families[changed].column(named: name) == nil else { throw .columnExists(name) }
+            families[changed].key = FamilyKey(name: name, kind: kind)
         case .addColumn(let family, let column):
-            try add(column, to: index(family))
+            changed = try index(family)
+            try add(column, to: changed)
         case .dropColumn(let family, let column):
-            let index = try index(family)
-            families[index].columns.remove(at: try self.column(column, index))
+            changed = try index(family)
+            let columnIndex = try self.column(column, changed)
+            guard families[changed].columns.count > 1 else { throw .lastColumn(column) }
+            families[changed].columns.remove(at: columnIndex)
         case .alterColumn(let family, let column, let alteration):
-            let index = try index(family)
-            try alter(alteration, index, self.column(column, index))
+            changed = try index(family)
+            try alter(alteration, changed, self.column(column, changed))
         }
+        families[changed].version += 1
     }
 
     private func index(_ name: String) throws(SchemaError) -> Int {
@@ -217,6 +225,8 @@ public enum SchemaError: Error, Equatable, Sendable, CustomStringConvertible {
     case defaultOutOfRange(Int64, Int64, Int64)
     /// A column cannot become narrower than it is.
     case narrower(Int)
+    /// A family keeps at least one column.
+    case lastColumn(String)
     /// No more families.
     case tooManyFamilies(Int)
     /// No more columns.
@@ -239,6 +249,8 @@ public enum SchemaError: Error, Equatable, Sendable, CustomStringConvertible {
         case .defaultOutOfRange(let value, let min, let max):
             "default=\(value) is not in \(min)...\(max)"
         case .narrower(let bits): "max can only grow, it is \(bits)"
+        case .lastColumn(let name):
+            "'\(name)' is the counter's only column: use DROP COUNTER to drop all"
         case .tooManyFamilies(let count): "there are \(count) counters already, no more are allowed"
         case .tooManyColumns(let count): "there are \(count) columns already, no more are allowed"
         }

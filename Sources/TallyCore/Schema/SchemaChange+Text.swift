@@ -56,21 +56,25 @@ extension SchemaChange: CustomStringConvertible {
         }
     }
 
+    /// The change that `description` had given as these bytes; nil if it is none.
+    public init?(bytes: UnsafeRawBufferPointer) {
+        let words = String(decoding: bytes, as: UTF8.self).split(separator: " ").map(String.init)
+        do throws(TextError) {
+            try self.init(words)
+        } catch {
+            return nil
+        }
+    }
+
     private static func addFamily(_ words: [String]) throws(TextError) -> SchemaChange {
         guard let name = words.first else {
             throw .wrongWords("ADD COUNTER name [known=only] [deleted=final]")
         }
         var options = try Options(words.dropFirst())
-        let known = options.take("known")
-        guard known == nil || known == "only" else {
-            throw .badValue("known=\(known ?? "")", allowed: "known=only")
-        }
-        let deleted = options.take("deleted")
-        guard deleted == nil || deleted == "final" else {
-            throw .badValue("deleted=\(deleted ?? "")", allowed: "deleted=final")
-        }
+        let isKnownOnly = try options.choice("known", ["only": true]) ?? false
+        let isDeletedFinal = try options.choice("deleted", ["final": true]) ?? false
         try options.finish()
-        return .addFamily(name, isKnownOnly: known != nil, isDeletedFinal: deleted != nil)
+        return .addFamily(name, isKnownOnly: isKnownOnly, isDeletedFinal: isDeletedFinal)
     }
 
     private static func addColumn(_ words: [String]) throws(TextError) -> SchemaChange {

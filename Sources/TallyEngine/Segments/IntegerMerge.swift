@@ -16,6 +16,19 @@ public struct IntegerMerge: Sendable {
     /// then cuts it evenly: a full one that gains a record leaves its neighbours alone.
     public static let segmentBytes = 1 << 20
 
+    /// Size at which to cut what comes of a segment with so many changes, bytes.
+    ///
+    /// - Parameter waitingBytes: What stands before it in the segment that is being made.
+    static func cutBytes(
+        _ header: SegmentHeader, waitingBytes: Int, changeCount: Int
+    ) -> Int {
+        let bytes = Int(header.byteCount)
+        let recordBytes = bytes / Int(header.recordCount) + 2
+        let expected = waitingBytes + bytes + changeCount * recordBytes
+        let pieces = max(1, expected / segmentBytes)
+        return pieces == 1 ? 3 * segmentBytes : expected / pieces + 1
+    }
+
     /// Makes the segments that hold everything.
     ///
     /// Segments without changes are taken over; of those with changes, blocks without changes are
@@ -175,11 +188,8 @@ private struct SegmentOutput: ~Copyable {
 
     /// Plans where to cut what comes of a segment with so many changes.
     mutating func expect(_ segment: IntegerSegment, changeCount: Int) {
-        let records = Int(segment.header.recordCount)
-        let bytes = Int(segment.header.byteCount)
-        let expected = builder.byteCount + bytes + changeCount * (bytes / records + 2)
-        let pieces = max(1, expected / IntegerMerge.segmentBytes)
-        cutBytes = pieces == 1 ? 3 * IntegerMerge.segmentBytes : expected / pieces + 1
+        cutBytes = IntegerMerge.cutBytes(
+            segment.header, waitingBytes: builder.byteCount, changeCount: changeCount)
     }
 
     mutating func take(_ segment: IntegerSegment) {

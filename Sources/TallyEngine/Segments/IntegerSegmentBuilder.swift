@@ -138,8 +138,8 @@ public struct IntegerSegmentBuilder: ~Copyable {
         closeBlocks()
         guard !firstKeys.isEmpty else { return nil }
         let indexOffset = (used + 7) & ~7
-        let indexBytes = IntegerSegment.indexBytes(blockCount: firstKeys.count)
-        let memory = IntegerSegment.allocate(byteCount: indexOffset + indexBytes)
+        let indexBytes = IntegerSegmentView.indexBytes(blockCount: firstKeys.count)
+        let memory = Segment.allocate(byteCount: indexOffset + indexBytes)
         let base = memory.baseAddress.unsafelyUnwrapped
         base.copyMemory(from: bytes, byteCount: used)
         (base + used).initializeMemory(as: UInt8.self, repeating: 0, count: indexOffset - used)

@@ -34,8 +34,8 @@ public struct SegmentHeader: Equatable, Sendable {
     static let fixedBytes = 112
     static let columnBytes = 16
     static let signedFlag: UInt32 = 1
-    /// Most columns, those without a name of their own included.
-    static let columnsMax = 1024
+    /// Most columns: a family's, and its records' state.
+    static let columnsMax = Limits.columnsMax + 1
 
     /// The kind of keys.
     public var kind: SegmentKind

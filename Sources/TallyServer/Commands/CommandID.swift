@@ -5,7 +5,12 @@ enum CommandID: UInt8, Sendable {
     case set, setIfAbsent, getSet, getDelete, multipleGet, multipleSet, multipleSetIfAbsent
     case delete, unlink, exists, touch, type, stringLength
     case object, objectEncoding, objectHelp
-    case databaseSize, flushDatabase, flushAll
+    case databaseSize, flushDatabase, flushAll, incrementExtended
+
+    // Records
+    case hashIncrementBy, hashGet, hashMultipleGet, hashGetAll, hashKeys, hashValues, hashLength
+    case hashSet, hashMultipleSet, hashSetIfAbsent, hashDelete, hashExists, hashStringLength
+    case add, alter, drop, describe
 
     // Connection
     case ping, echo, select, quit, reset, hello

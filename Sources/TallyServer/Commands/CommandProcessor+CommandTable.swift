@@ -85,13 +85,19 @@ extension CommandProcessor {
 
     private static func keyFlags(_ spec: CommandSpec) -> [String] {
         switch spec.id {
-        case .increment, .decrement, .incrementBy, .decrementBy: ["RW", "access", "update"]
+        case .increment, .decrement, .incrementBy, .decrementBy, .incrementExtended,
+            .hashIncrementBy:
+            ["RW", "access", "update"]
         case .set, .getSet: ["RW", "access", "update"]
         case .setIfAbsent, .multipleSetIfAbsent: ["OW", "insert"]
+        case .hashSet, .hashMultipleSet: ["RW", "update"]
+        case .hashSetIfAbsent: ["RW", "insert"]
+        case .hashDelete: ["RW", "delete"]
         case .multipleSet: ["OW", "update"]
         case .getDelete: ["RW", "access", "delete"]
         case .delete, .unlink: ["RM", "delete"]
-        case .get, .multipleGet: ["RO", "access"]
+        case .get, .multipleGet, .hashGet, .hashMultipleGet, .hashGetAll, .hashValues:
+            ["RO", "access"]
         default: ["RO"]
         }
     }

@@ -18,6 +18,7 @@ extension CommandProcessor {
         case .info: info(session)
         case .databaseSize: databaseSize()
         case .objectEncoding: objectEncoding(&session)
+        case .describe: describe()
         case .command: replyCommandInfo(names: nil, session.version)
         default: runContained(id, &session)
         }

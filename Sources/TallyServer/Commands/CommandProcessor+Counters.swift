@@ -14,50 +14,81 @@ extension CommandProcessor {
         case .decrement: try add(-1)
         case .incrementBy: try addOperand(isNegative: false)
         case .decrementBy: try addOperand(isNegative: true)
+        case .incrementExtended: try addReporting()
         case .set: try set()
         case .setIfAbsent: try store(.setIfAbsent, .flag)
         case .getSet: try store(.set, .previous)
-        case .getDelete: try onAllKeys(.delete, .previous)
-        case .multipleGet: try onAllKeys(.get, .values)
+        case .getDelete: try onNumber(.delete, .previous)
+        case .multipleGet: try readMany()
         case .multipleSet, .multipleSetIfAbsent: try storeMany(id)
-        case .delete, .unlink: try onAllKeys(.delete, .appliedCount)
-        case .exists, .touch: try onAllKeys(.get, .presentCount)
-        case .type: try read(.type)
+        case .delete, .unlink: try onAllKeys(.delete, .deleteRecord, .removedCount)
+        case .exists, .touch: try onAllKeys(.get, .readRecord, .presentCount)
+        case .type: try readType(1, .type)
         case .stringLength: try read(.textLength)
         case .flushDatabase, .flushAll: try clear()
-        default: nil
+        case .add, .alter, .drop: try planSchemaChange()
+        default: try planHash(id)
         }
     }
 
     @inline(__always)
     mutating func add(_ delta: Int64) throws(Refusal) -> ReplyPlan {
-        batch.append(.add, key: try acceptedKey(1), operand: delta)
+        try append(.add, number: 1, operand: delta)
         return plan(.sum)
     }
 
     @inline(__always)
     mutating func read(_ shape: ReplyPlan.Shape) throws(Refusal) -> ReplyPlan {
-        batch.append(.get, key: try acceptedKey(1))
+        try append(.get, number: 1)
         return plan(shape)
     }
 
-    /// The key at `index` of the arguments.
+    private mutating func onNumber(
+        _ kind: Operation.Kind, _ shape: ReplyPlan.Shape
+    ) throws(Refusal) -> ReplyPlan {
+        try append(kind, number: 1)
+        return plan(shape)
+    }
+
+    /// Appends an operation on the number that the argument at `index` names: a plain key's, or one
+    /// column of a record.
     @inline(__always)
-    private func acceptedKey(_ index: Int) throws(Refusal) -> UnsafeRawBufferPointer {
-        let key = arguments[index]
-        guard key.count <= Limits.keyBytesMax else { throw Self.tooLong(key) }
-        return key
+    private mutating func append(
+        _ kind: Operation.Kind, number index: Int, operand: Int64 = 0
+    ) throws(Refusal) {
+        switch try target(index) {
+        case .plain(let key): batch.append(kind, key: key, operand: operand)
+        case .column(let record, let column):
+            try append(kind, record, column, index, operand)
+        case .record(let record, let family):
+            let column = try onlyColumn(family, arguments[index])
+            try append(kind, record, column, index, operand)
+        }
+    }
+
+    private mutating func append(
+        _ kind: Operation.Kind, _ record: OperationBatch.Record, _ column: FamilyCatalog.Column,
+        _ index: Int, _ operand: Int64
+    ) throws(Refusal) {
+        switch kind {
+        case .set, .setIfAbsent, .setIfPresent:
+            guard operand >= column.min, operand <= column.max else {
+                throw outOfBounds(column, arguments[index + 1])
+            }
+        default: break
+        }
+        batch.append(kind, record, column: column.number, operand: operand)
     }
 
     /// The latest operation of the batch becomes a reply of this shape.
     @inline(__always)
-    private func plan(_ shape: ReplyPlan.Shape) -> ReplyPlan {
+    func plan(_ shape: ReplyPlan.Shape) -> ReplyPlan {
         plan(shape, from: batch.count &- 1)
     }
 
     /// The operations from `first` on become a reply of this shape.
     @inline(__always)
-    private func plan(_ shape: ReplyPlan.Shape, from first: Int) -> ReplyPlan {
+    func plan(_ shape: ReplyPlan.Shape, from first: Int) -> ReplyPlan {
         ReplyPlan(
             shape: shape, first: UInt32(truncatingIfNeeded: first),
             count: UInt32(truncatingIfNeeded: batch.count &- first))
@@ -65,17 +96,66 @@ extension CommandProcessor {
 
     /// `OBJECT ENCODING key`, outside of batches.
     mutating func objectEncoding(_ session: inout Session) {
-        let key = arguments[2]
-        guard key.count <= Limits.keyBytesMax else {
-            return replies.error(bytes: Self.tooLong(key).message)
+        let plan: ReplyPlan
+        do throws(Refusal) {
+            plan = try readType(2, .encoding)
+        } catch {
+            return replies.error(bytes: error.message)
         }
-        batch.append(.get, key: key)
         precondition(server.node.execute(&batch) == .done, "a read waits for nothing")
         noteSequence(batch.latestSequence(0..<1))
-        replies.encode(
-            ReplyPlan(shape: .encoding, first: 0, count: 1),
-            batch.outcomes, session.version)
+        replies.encode(plan, batch, catalog, session.version)
         batch.removeAll()
+    }
+
+    /// Reads what a reply about a key's type needs.
+    private mutating func readType(
+        _ index: Int, _ shape: ReplyPlan.Shape
+    ) throws(Refusal) -> ReplyPlan {
+        append(.get, .readRecord, try target(index))
+        return plan(shape)
+    }
+
+    private mutating func readMany() throws(Refusal) -> ReplyPlan {
+        try unit(.values) { (processor) throws(Refusal) in
+            for index in 1..<processor.arguments.count {
+                try processor.append(.get, number: index)
+            }
+        }
+    }
+
+    /// Makes the operations that `body` appends one unit, or none if it throws.
+    private mutating func unit(
+        _ shape: ReplyPlan.Shape, condition: Operation.UnitCondition = .none,
+        _ body: (inout CommandProcessor) throws(Refusal) -> Void
+    ) throws(Refusal) -> ReplyPlan {
+        let first = batch.count
+        do throws(Refusal) {
+            try body(&self)
+        } catch {
+            batch.removeLast(to: first)
+            throw error
+        }
+        batch.makeUnit(from: first, condition: condition)
+        return plan(shape, from: first)
+    }
+
+    /// `INCREX key [BYINT delta]`: the new value, and what of the delta took effect.
+    private mutating func addReporting() throws(Refusal) -> ReplyPlan {
+        var delta: Int64 = 1
+        if arguments.count > 2 {
+            guard arguments[2].equalsIgnoringCase("byint"), arguments.count == 4 else {
+                throw Refusal(
+                    "ERR only INCREX key [BYINT increment] is supported; bounds are declared with "
+                        + "their column")
+            }
+            guard let given = Decimal.parse(arguments[3]) else { throw Self.notAnInteger }
+            delta = given
+        }
+        return try unit(.sumAndDifference) { (processor) throws(Refusal) in
+            try processor.append(.get, number: 1)
+            try processor.append(.add, number: 1, operand: delta)
+        }
     }
 
     private mutating func addOperand(isNegative: Bool) throws(Refusal) -> ReplyPlan {
@@ -90,9 +170,11 @@ extension CommandProcessor {
     private mutating func store(
         _ kind: Operation.Kind, _ shape: ReplyPlan.Shape
     ) throws(Refusal) -> ReplyPlan {
-        let key = try acceptedKey(1)
-        guard let value = Decimal.parse(arguments[2]) else { throw Self.notAnInteger }
-        batch.append(kind, key: key, operand: value)
+        guard let value = Decimal.parse(arguments[2]) else {
+            _ = try target(1)
+            throw Self.notAnInteger
+        }
+        try append(kind, number: 1, operand: value)
         return plan(shape)
     }
 
@@ -124,31 +206,30 @@ extension CommandProcessor {
         guard count % 2 == 1 else {
             throw Refusal(Self.wrongArity(id == .multipleSet ? "mset" : "msetnx"))
         }
-        for index in stride(from: 1, to: count, by: 2) {
-            _ = try acceptedKey(index)
-            guard Decimal.parse(arguments[index + 1]) != nil else { throw Self.notAnInteger }
-        }
-        let first = batch.count
         // A single pair is no unit, and needs none.
         let kind: Operation.Kind =
             id == .multipleSetIfAbsent && count == 3 ? .setIfAbsent : .set
-        for index in stride(from: 1, to: count, by: 2) {
-            let value = Decimal.parse(arguments[index + 1]) ?? 0
-            batch.append(kind, key: arguments[index], operand: value)
+        return try unit(
+            id == .multipleSet ? .ok : .flag,
+            condition: id == .multipleSet ? .none : .allAbsent
+        ) { (processor) throws(Refusal) in
+            for index in stride(from: 1, to: count, by: 2) {
+                guard let value = Decimal.parse(processor.arguments[index + 1]) else {
+                    throw Self.notAnInteger
+                }
+                try processor.append(kind, number: index, operand: value)
+            }
         }
-        batch.makeUnit(from: first, condition: id == .multipleSet ? .none : .allAbsent)
-        return plan(id == .multipleSet ? .ok : .flag, from: first)
     }
 
     private mutating func onAllKeys(
-        _ kind: Operation.Kind, _ shape: ReplyPlan.Shape
+        _ kind: Operation.Kind, _ recordKind: Operation.Kind, _ shape: ReplyPlan.Shape
     ) throws(Refusal) -> ReplyPlan {
-        let count = arguments.count
-        for index in 1..<count { _ = try acceptedKey(index) }
-        let first = batch.count
-        for index in 1..<count { batch.append(kind, key: arguments[index]) }
-        batch.makeUnit(from: first)
-        return plan(shape, from: first)
+        try unit(shape) { (processor) throws(Refusal) in
+            for index in 1..<processor.arguments.count {
+                processor.append(kind, recordKind, try processor.target(index))
+            }
+        }
     }
 
     private mutating func clear() throws(Refusal) -> ReplyPlan {
@@ -163,13 +244,7 @@ extension CommandProcessor {
         return plan(.ok, from: first)
     }
 
-    private static var notAnInteger: Refusal {
+    static var notAnInteger: Refusal {
         Refusal("ERR value is not an integer or out of range")
-    }
-
-    @inline(never)
-    private static func tooLong(_ key: UnsafeRawBufferPointer) -> Refusal {
-        Refusal(
-            "ERR key of \(key.count) bytes is too long, at most \(Limits.keyBytesMax) are allowed")
     }
 }

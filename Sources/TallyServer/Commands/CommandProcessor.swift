@@ -31,6 +31,10 @@ struct CommandProcessor: ~Copyable {
     private(set) var arguments = CommandArguments()
     /// The latest commit group that the reply at hand reflects.
     private var sequence: UInt64 = 0
+    /// The schema that commands are read by; the same for all that wait for the next `flush`.
+    private(set) var catalog: FamilyCatalog
+    /// Whether the batch changes the schema, so that no further command can be read before `flush`.
+    private var changesSchema = false
 
     /// Commands that are executed together at most.
     private static var batchCountMax: Int { 512 }
@@ -63,6 +67,7 @@ struct CommandProcessor: ~Copyable {
         lookup = server.lookup
         commands = server.commands
         batch = server.node.makeBatch()
+        catalog = FamilyCatalog(Schema(), version: 0)
         plans = .allocate(capacity: Self.batchCountMax)
         deliveries.reserveCapacity(64)
         stretches.reserveCapacity(64)
@@ -99,6 +104,7 @@ struct CommandProcessor: ~Copyable {
     mutating func process(
         _ bytes: UnsafeRawBufferPointer, of owner: Int, _ session: inout Session
     ) -> Progress {
+        guard followSchema() else { return Progress(consumedBytes: 0, stop: .journalBusy) }
         var offset = 0
         let repliesEnd = replies.byteCount + Limits.outputBytesMax
         while !session.isClosing, offset < bytes.count {
@@ -127,7 +133,7 @@ struct CommandProcessor: ~Copyable {
             }
             offset &+= byteCount
             if planCount >= Self.batchCountMax || batch.count >= Self.batchCountMax
-                || !arguments.areInPlace
+                || !arguments.areInPlace || changesSchema
             {
                 guard flush() else { return Progress(consumedBytes: offset, stop: .journalBusy) }
             }
@@ -154,16 +160,24 @@ struct CommandProcessor: ~Copyable {
         guard let index = lookup.find(name) else { return reject(owner, unknown(), &session) }
         let command = commands[index]
         session.lastCommand = command.id
-        guard command.arity.accepts(arguments.count) else {
-            return reject(
-                owner, Refusal(Self.wrongArity(server.specs[index].fullName)), &session)
-        }
         let plan: ReplyPlan?
         do throws(Refusal) {
-            switch command.id {
-            case .increment: plan = try add(1)
-            case .get: plan = try read(.value)
-            default: plan = try planCounter(command.id)
+            if let family = languageFamily(), let language = try planLanguage(command.id, family) {
+                plan = language
+            } else {
+                guard command.arity.accepts(arguments.count) else {
+                    throw Refusal(Self.wrongArity(server.specs[index].fullName))
+                }
+                switch command.id {
+                case .increment: plan = try add(1)
+                case .get: plan = try read(.value)
+                case .add, .alter, .drop:
+                    // Judged by the schema as everything before leaves it.
+                    guard flush() else { return false }
+                    changesSchema = true
+                    plan = try planSchemaChange()
+                default: plan = try planCounter(command.id)
+                }
             }
         } catch {
             return reject(owner, error, &session)
@@ -262,7 +276,6 @@ struct CommandProcessor: ~Copyable {
     mutating func flush() -> Bool {
         guard planCount > 0 else { return true }
         guard node.execute(&batch) == .done else { return false }
-        let outcomes = UnsafePointer(batch.outcomes)
         for index in stretches.indices {
             let stretch = stretches[index]
             let isLast = index == stretches.count &- 1
@@ -272,7 +285,7 @@ struct CommandProcessor: ~Copyable {
             sequence = batch.latestSequence(
                 Int(plans[stretch.planStart].first)..<Int(last.first &+ last.count))
             for plan in stretch.planStart..<planEnd where !plans[plan].isSilent {
-                replies.encode(plans[plan], outcomes, stretch.version)
+                replies.encode(plans[plan], batch, catalog, stretch.version)
             }
             deliver(
                 to: stretch.owner, from: start, commandCount: planEnd &- stretch.planStart)
@@ -280,7 +293,28 @@ struct CommandProcessor: ~Copyable {
         planCount = 0
         stretches.removeAll(keepingCapacity: true)
         batch.removeAll()
+        if changesSchema {
+            changesSchema = false
+            readSchema()
+        }
         return true
+    }
+
+    /// Sees to it that commands are read by the schema as it is.
+    ///
+    /// - Returns: false if nothing could be done because the journal is busy.
+    @inline(__always)
+    private mutating func followSchema() -> Bool {
+        guard node.schemaVersion != catalog.version else { return true }
+        guard flush() else { return false }
+        readSchema()
+        return true
+    }
+
+    @inline(never)
+    private mutating func readSchema() {
+        let (schema, version) = node.schema
+        catalog = FamilyCatalog(schema, version: version)
     }
 
     // MARK: Deliveries

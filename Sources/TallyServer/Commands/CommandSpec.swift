@@ -34,7 +34,7 @@ struct CommandSpec: Sendable {
     }
 
     enum Group: String, Sendable {
-        case string, generic, connection, server
+        case string, hash, generic, schema, connection, server
     }
 
     /// Which arguments are keys.
@@ -91,8 +91,9 @@ struct CommandSpec: Sendable {
         switch group {
         case .string: categories.append("string")
         case .connection: categories.append("connection")
+        case .hash: categories.append("hash")
         case .generic: categories.append("keyspace")
-        case .server: break
+        case .schema, .server: break
         }
         if flags.contains(.write) { categories.append("write") }
         if flags.contains(.readonly) { categories.append("read") }

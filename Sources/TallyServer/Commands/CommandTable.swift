@@ -2,7 +2,7 @@
 enum CommandTable {
     /// Every command, in the order in which they are listed.
     static let all: [CommandSpec] =
-        counterCommands + connectionCommands + serverCommands
+        counterCommands + hashCommands + schemaCommands + connectionCommands + serverCommands
 
     /// The command called `name`, in lower case; a subcommand as `container|name`.
     static func find(_ name: String) -> CommandSpec? {
@@ -34,6 +34,10 @@ enum CommandTable {
             "decrby", .decrementBy, arity: 3, [.write, .denyoom, .fast], keys: .first, .string,
             since: "1.0.0",
             "Subtracts a number from a counter. Uses 0 as initial value if the key doesn't exist."),
+        CommandSpec(
+            "increx", .incrementExtended, arity: -2, [.write, .denyoom, .fast], keys: .first,
+            .string, since: "8.8.0",
+            "Adds a number to a counter. Returns the new value and what of the number took effect."),
         CommandSpec(
             "set", .set, arity: -3, [.write, .denyoom], keys: .first, .string, since: "1.0.0",
             "Sets a counter, creating it if it doesn't exist. The value is a 64-bit integer."),

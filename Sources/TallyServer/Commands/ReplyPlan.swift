@@ -1,4 +1,5 @@
 import TallyCore
+import TallyNode
 import TallyRESP
 
 /// How the outcomes of some operations become one reply.
@@ -18,8 +19,8 @@ struct ReplyPlan {
         case okOrNull
         /// 1 if it took effect, else 0.
         case flag
-        /// How many took effect.
-        case appliedCount
+        /// How many removed something.
+        case removedCount
         /// How many exist.
         case presentCount
         /// Length of the value's text.
@@ -28,6 +29,24 @@ struct ReplyPlan {
         case type
         /// `int`, or null.
         case encoding
+        /// The value after, and what was added.
+        case sumAndDifference
+        /// A record as an array of integers, or one column as an integer.
+        case record
+        /// An array of those.
+        case records
+        /// One column's value, as a bulk string; null without an operation.
+        case hashValue
+        /// The columns' names and values.
+        case hashAll
+        /// The columns' names.
+        case hashKeys
+        /// The columns' values, as bulk strings.
+        case hashValues
+        /// How many columns there are.
+        case hashLength
+        /// How many columns left their defaults.
+        case changedCount
     }
 
     let shape: Shape
@@ -38,73 +57,174 @@ struct ReplyPlan {
 }
 
 extension ReplyWriter {
+    /// Encodes the reply that the outcomes of a batch make, read by `catalog`.
     @inline(__always)
     mutating func encode(
-        _ plan: ReplyPlan, _ outcomes: UnsafePointer<Outcome>, _ version: RESPVersion
+        _ plan: ReplyPlan, _ batch: borrowing OperationBatch, _ catalog: FamilyCatalog,
+        _ version: RESPVersion
     ) {
-        guard plan.count > 0 else { return encodeEmpty(plan) }
-        let outcome = outcomes[Int(plan.first)]
+        guard plan.count > 0 else { return encodeEmpty(plan, version) }
+        let outcome = batch.outcomes[Int(plan.first)]
         switch plan.shape {
         case .sum where outcome.status == .applied:
             integer(outcome.value)
-        case .value:
-            counter(outcome, version)
+        case .value where outcome.wasPresent:
+            bulkInteger(outcome.value)
         default:
-            encodeOther(plan, outcomes, version)
+            encodeOther(plan, batch, catalog, version)
         }
     }
 
     private mutating func encodeOther(
-        _ plan: ReplyPlan, _ outcomes: UnsafePointer<Outcome>, _ version: RESPVersion
+        _ plan: ReplyPlan, _ batch: borrowing OperationBatch, _ catalog: FamilyCatalog,
+        _ version: RESPVersion
     ) {
-        let outcome = outcomes[Int(plan.first)]
-        let operations = Int(plan.first)..<(Int(plan.first) + Int(plan.count))
-        if let message = refusal(outcome.status) { return error(message) }
+        let first = Int(plan.first)
+        let outcome = batch.outcomes[first]
+        let operations = first..<(first + Int(plan.count))
+        if let refused = operations.first(where: { batch.outcomes[$0].status.isRefusal }) {
+            let status = batch.outcomes[refused].status
+            return error(refusal(status, batch.operations[refused], catalog))
+        }
         switch plan.shape {
         case .sum: integer(outcome.value)
-        case .value, .previous: counter(outcome, version)
+        case .value, .previous: number(first, batch, version)
+        case .hashValue: bulkInteger(outcome.value)
         case .values:
             array(operations.count)
-            for index in operations { counter(outcomes[index], version) }
+            for index in operations { number(index, batch, version) }
         case .ok: simple("OK")
         case .okOrNull:
             if outcome.status == .applied { simple("OK") } else { null(version) }
         case .flag: integer(outcome.status == .applied ? 1 : 0)
-        case .appliedCount:
-            integer(Int64(operations.count { outcomes[$0].status == .applied }))
+        case .removedCount:
+            var count: Int64 = 0
+            // A final deletion takes effect on what is not there, too.
+            for index in operations
+            where batch.outcomes[index].status == .applied && batch.outcomes[index].wasPresent {
+                count += 1
+            }
+            integer(count)
         case .presentCount:
-            integer(Int64(operations.count { outcomes[$0].wasPresent }))
+            var count: Int64 = 0
+            for index in operations where batch.outcomes[index].wasPresent { count += 1 }
+            integer(count)
         case .textLength:
-            integer(outcome.wasPresent ? Int64(Decimal.byteCount(outcome.value)) : 0)
+            integer(isThere(first, batch) ? Int64(Decimal.byteCount(outcome.value)) : 0)
         case .type:
-            if outcome.wasPresent { simple("string") } else { simple("none") }
+            if !outcome.wasPresent {
+                simple("none")
+            } else if batch.operations[first].kind == .readRecord {
+                simple("hash")
+            } else {
+                simple("string")
+            }
         case .encoding:
             if outcome.wasPresent { bulk("int") } else { null(version) }
+        case .sumAndDifference:
+            let after = batch.outcomes[first + 1]
+            array(2)
+            integer(after.value)
+            integer(after.value &- outcome.value)
+        case .record: record(first, batch)
+        case .records:
+            array(operations.count)
+            for index in operations { record(index, batch) }
+        case .hashAll, .hashKeys, .hashValues:
+            hash(plan.shape, batch.operations[first], batch, catalog, version)
+        case .hashLength: integer(Int64(batch.operations[first].count))
+        case .changedCount: integer(outcome.value)
         }
     }
 
     /// The reply of a command that needed no operation.
-    private mutating func encodeEmpty(_ plan: ReplyPlan) {
+    private mutating func encodeEmpty(_ plan: ReplyPlan, _ version: RESPVersion) {
         switch plan.shape {
-        case .appliedCount, .presentCount: integer(0)
+        case .removedCount, .presentCount, .textLength: integer(0)
         case .values: array(0)
+        case .hashValue: null(version)
         default: simple("OK")
         }
     }
 
+    /// Whether an operation's number is to be shown: a column has one always.
     @inline(__always)
-    private mutating func counter(_ outcome: Outcome, _ version: RESPVersion) {
-        if outcome.wasPresent { bulkInteger(outcome.value) } else { null(version) }
+    private func isThere(_ index: Int, _ batch: borrowing OperationBatch) -> Bool {
+        batch.outcomes[index].wasPresent
+            || batch.operations[index].family != 0 && batch.operations[index].kind != .readRecord
     }
 
-    private func refusal(_ status: Outcome.Status) -> String? {
-        switch status {
-        case .applied, .unchanged: nil
-        case .overflow: "ERR increment or decrement would overflow"
-        case .memoryFull: "OOM command not allowed when used memory > 'maxmemory'."
-        case .journalFull:
-            "MISCONF The journal's disk is full. Commands that may modify the data set are refused "
-                + "until there is space again; reads are served."
+    @inline(__always)
+    private mutating func number(
+        _ index: Int, _ batch: borrowing OperationBatch, _ version: RESPVersion
+    ) {
+        // A record of which nothing was read stands for a column that there is not.
+        guard isThere(index, batch), batch.operations[index].kind != .readRecord else {
+            return null(version)
+        }
+        bulkInteger(batch.outcomes[index].value)
+    }
+
+    @inline(__always)
+    private mutating func record(_ index: Int, _ batch: borrowing OperationBatch) {
+        let operation = batch.operations[index]
+        guard operation.kind == .readRecord else {
+            return integer(batch.outcomes[index].value)
+        }
+        let count = Int(operation.count)
+        array(count)
+        let row = batch.rows + Int(operation.operand)
+        for column in 0..<count { integer(row[column]) }
+    }
+
+    private mutating func hash(
+        _ shape: ReplyPlan.Shape, _ operation: Operation, _ batch: borrowing OperationBatch,
+        _ catalog: FamilyCatalog, _ version: RESPVersion
+    ) {
+        guard let family = catalog.family(number: operation.family) else { return array(0) }
+        let count = Int(operation.count)
+        let row = batch.rows + Int(operation.operand)
+        if shape == .hashAll { map(count, version) } else { array(count) }
+        for column in 0..<count {
+            if shape != .hashValues { bulk(family.columns[column].name) }
+            if shape != .hashKeys { bulkInteger(row[column]) }
         }
     }
+
+    // MARK: Refusals
+
+    private func refusal(
+        _ status: Outcome.Status, _ operation: Operation, _ catalog: FamilyCatalog
+    ) -> String {
+        let family = catalog.family(number: operation.family)
+        let name = family?.name.text ?? "?"
+        switch status {
+        case .applied, .unchanged: preconditionFailure("not a refusal")
+        case .overflow: return "ERR increment or decrement would overflow"
+        case .outOfBounds:
+            guard let column = family?.columns.first(where: { $0.number == operation.column })
+            else { return "ERR the value is out of its column's range" }
+            return "ERR column '\(column.name.text)' of counter '\(name)' would leave its range, "
+                + "\(column.min) to \(column.max)"
+        case .unknownKey:
+            return "ERR counter '\(name)' takes updates of keys that have been SET only, "
+                + "and this one has not"
+        case .deletedKey:
+            return "ERR the record has been deleted, and deletions are final in counter '\(name)'"
+        case .schemaChanged, .schemaRefused:
+            return "TRYAGAIN The counter has just been changed by another client"
+        case .keysInTheWay:
+            return "ERR there are plain keys that would be taken for the counter or its records; "
+                + "delete them first"
+        case .memoryFull: return "OOM command not allowed when used memory > 'maxmemory'."
+        case .journalFull:
+            return "MISCONF The journal's disk is full. Commands that may modify the data set are "
+                + "refused until there is space again; reads are served."
+        }
+    }
+}
+
+extension Outcome.Status {
+    /// Whether a command that ended so is answered with an error.
+    fileprivate var isRefusal: Bool { self != .applied && self != .unchanged }
 }

@@ -4,11 +4,11 @@ import Testing
 
 @testable import TallyEngine
 
-struct MemtableTests {
+struct StringMemtableTests {
     @Test func aBucketIsOneCacheLine() {
-        #expect(Memtable.Bucket.byteCount == 64)
-        #expect(MemoryLayout<Memtable.LeafHeader>.size <= 64)
-        #expect(MemoryLayout<Memtable.DirectoryEntry>.size == 16)
+        #expect(StringMemtable.Bucket.byteCount == 64)
+        #expect(MemoryLayout<StringMemtable.LeafHeader>.size <= 64)
+        #expect(MemoryLayout<StringMemtable.DirectoryEntry>.size == 16)
     }
 
     /// Random operations against a plain dictionary, over few and over many keys, short and long.
@@ -17,8 +17,8 @@ struct MemtableTests {
         var random = SeededGenerator(seed: seed)
         let keyCount = [3, 50, 1000, 20_000][Int(seed % 4)]
         let hasher = KeyHasher(seed: seed)
-        var table = Memtable(hasher: hasher)
-        var model: [String: Int64] = [:]
+        var table = StringMemtable(columnCount: 1, hasher: hasher)
+        var model: [String: UInt64] = [:]
         for step in 0..<20_000 {
             let number = Int.random(in: 0..<keyCount, using: &random)
             let key = Self.key(number)
@@ -26,15 +26,15 @@ struct MemtableTests {
                 let hash = hasher.hash(bytes)
                 let start = bytes.baseAddress!
                 let record = table.find(start, bytes.count, hash: hash)
-                #expect(record.map(Memtable.value) == model[key])
+                #expect(record.map(StringMemtable.value) == model[key])
                 switch Int.random(in: 0..<10, using: &random) {
                 case 0..<3:
                     #expect(table.remove(start, bytes.count, hash: hash) == model[key])
                     model[key] = nil
                 default:
-                    let value = Int64(truncatingIfNeeded: random.next())
+                    let value = random.next()
                     if let record {
-                        Memtable.setValue(record, value)
+                        StringMemtable.setValue(record, value)
                     } else {
                         table.insert(start, bytes.count, hash: hash, value: value)
                     }
@@ -43,8 +43,8 @@ struct MemtableTests {
             }
             if step % 5000 == 4999 { table.checkInvariants() }
         }
-        var all: [String: Int64] = [:]
-        table.forEach { all[String(decoding: $0, as: UTF8.self)] = $1 }
+        var all: [String: UInt64] = [:]
+        table.forEach { all[String(decoding: $0, as: UTF8.self)] = StringMemtable.value($1) }
         #expect(all == model)
         #expect(table.count == model.count)
     }
@@ -61,12 +61,12 @@ struct MemtableTests {
 
     @Test func insertingAndDeletingLeavesMemoryFlat() {
         let hasher = KeyHasher(seed: 7)
-        var table = Memtable(hasher: hasher)
+        var table = StringMemtable(columnCount: 1, hasher: hasher)
         var peak = 0
         for round in 0..<30 {
             for number in 0..<3000 {
                 "round:\(round):\(number)".withBytes {
-                    table.insert($0.baseAddress!, $0.count, hash: hasher.hash($0), value: 1)
+                    _ = table.insert($0.baseAddress!, $0.count, hash: hasher.hash($0), value: 1)
                 }
             }
             for number in 0..<3000 {
@@ -87,7 +87,7 @@ struct MemtableTests {
     func searchingForAbsentKeysEndsWhateverWasDeleted(seed: UInt64) {
         var random = SeededGenerator(seed: seed)
         let hasher = KeyHasher(seed: seed)
-        var table = Memtable(hasher: hasher)
+        var table = StringMemtable(columnCount: 1, hasher: hasher)
         var alive: Set<Int> = []
         for _ in 0..<20_000 {
             let number = Int.random(in: 0..<30, using: &random)
@@ -111,11 +111,11 @@ struct MemtableTests {
 
     @Test func removingAllGivesMemoryBack() {
         let hasher = KeyHasher(seed: 8)
-        var table = Memtable(hasher: hasher)
+        var table = StringMemtable(columnCount: 1, hasher: hasher)
         let empty = table.allocatedBytes
         for number in 0..<10_000 {
             "key:\(number)".withBytes {
-                table.insert($0.baseAddress!, $0.count, hash: hasher.hash($0), value: 1)
+                _ = table.insert($0.baseAddress!, $0.count, hash: hasher.hash($0), value: 1)
             }
         }
         table.removeAll()
@@ -126,12 +126,12 @@ struct MemtableTests {
 
     @Test func bytesPerKeyStayWithinBounds() {
         let hasher = KeyHasher(seed: 9)
-        var table = Memtable(hasher: hasher)
+        var table = StringMemtable(columnCount: 1, hasher: hasher)
         for number in 0..<100_000 {
             let digits = String(number)
             let key = "key:" + String(repeating: "0", count: 12 - digits.count) + digits
             key.withBytes {
-                table.insert($0.baseAddress!, $0.count, hash: hasher.hash($0), value: 1)
+                _ = table.insert($0.baseAddress!, $0.count, hash: hasher.hash($0), value: 1)
             }
         }
         #expect(table.allocatedBytes / 100_000 <= 48)

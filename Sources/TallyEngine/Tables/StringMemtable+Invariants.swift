@@ -1,6 +1,6 @@
 import TallyCore
 
-extension Memtable {
+extension StringMemtable {
     /// Traps unless every record is found from its own key, and all counts add up.
     ///
     /// - Complexity: O(*n*); for tests.
@@ -13,7 +13,7 @@ extension Memtable {
             Self.forEachRecord(leaf) { record, _ in
                 leafCount += 1
                 let key = Self.key(record)
-                recordBytes += UInt32(Self.recordHeaderBytes + key.count)
+                recordBytes += UInt32(self.recordBytes(key.count))
                 let hash = hasher.hash(key)
                 precondition(
                     directory[directoryIndex(hash)].leaf == leaf, "record in a strange leaf")

@@ -1,7 +1,7 @@
 internal import CTallyIntrinsics
 import TallyCore
 
-/// A mutable hash table of string keys to signed 64-bit counters, without a pause at any size.
+/// A mutable hash table of string keys to rows of columns, without a pause at any size.
 ///
 /// Extendible hashing (Fagin et al., 1979): a directory, indexed by the hash's top bits, points to
 /// leaves; a full leaf grows, then splits in two, so no single insert ever moves more than one
@@ -9,14 +9,17 @@ import TallyCore
 /// overflow to their neighbours, counted so that a search knows where to stop (as in Facebook's
 /// F14). Records lie in one run of bytes per leaf.
 ///
-///     directory → leaf header │ bucket │ bucket │ …        records: value i64 · length u16 · key
-///                  64 bytes     12 × (tag u8, offset u32)
+///     directory → leaf header │ bucket │ bucket │ …        records: first value u64 · length u16 ·
+///                  64 bytes     12 × (tag u8, offset u32)           key · further values u64
+///
+/// Values are coded (`ColumnCoding`). The length's upper bit marks a record that says that the key has
+/// been removed, whatever segments say.
 ///
 /// A directory entry holds the leaf's address, its number of buckets and the address of its
 /// records, so a search costs the bucket's and the record's cache line. Deleted records are garbage
 /// until their leaf is rebuilt, which happens before garbage exceeds half of the records.
 /// Not thread-safe: its partition's lock guards it.
-struct Memtable: ~Copyable {
+struct StringMemtable: ~Copyable {
     typealias Leaf = UnsafeMutablePointer<LeafHeader>
 
     /// What a search needs of a leaf, kept in step with it.
@@ -52,21 +55,25 @@ struct Memtable: ~Copyable {
 
     static let headerBytes = 64
     static let recordHeaderBytes = 8 + 2
+    /// Of a record's length: the key has been removed.
+    static let removedFlag: UInt16 = 0x8000
     static let leafBucketsMax = 128
     static let depthMax = 32
 
     let hasher: KeyHasher
+    let columnCount: Int
     var directory: UnsafeMutablePointer<DirectoryEntry>
     /// The directory has `1 << depth` entries; at least two, so that no shift is by 64.
     var depth: Int
 
-    /// How many counters there are.
+    /// How many records there are, those of removed keys included.
     var count = 0
     /// Bytes of memory asked for, the allocator's own overhead not included.
     var allocatedBytes = 0
 
-    init(hasher: KeyHasher) {
+    init(columnCount: Int, hasher: KeyHasher) {
         self.hasher = hasher
+        self.columnCount = columnCount
         depth = 1
         directory = .allocate(capacity: 2)
         resetToOneLeaf()
@@ -126,45 +133,90 @@ struct Memtable: ~Copyable {
         }
     }
 
-    /// The counter in `record`.
+    /// The first value of `record`.
     @inline(__always)
-    static func value(_ record: UnsafeMutableRawPointer) -> Int64 {
-        record.loadUnaligned(as: Int64.self)
+    static func value(_ record: UnsafeMutableRawPointer) -> UInt64 {
+        record.loadUnaligned(as: UInt64.self)
     }
 
-    /// Changes the counter in `record`.
+    /// Changes the first value of `record`.
     @inline(__always)
-    static func setValue(_ record: UnsafeMutableRawPointer, _ value: Int64) {
-        record.storeBytes(of: value, as: Int64.self)
+    static func setValue(_ record: UnsafeMutableRawPointer, _ value: UInt64) {
+        record.storeBytes(of: value, as: UInt64.self)
+    }
+
+    /// Whether `record` says that its key has been removed.
+    @inline(__always)
+    static func isRemoved(_ record: UnsafeMutableRawPointer) -> Bool {
+        record.loadUnaligned(fromByteOffset: 8, as: UInt16.self) & removedFlag != 0
+    }
+
+    /// Writes the values of `record` to `row`.
+    @inline(__always)
+    borrowing func read(
+        _ record: UnsafeMutableRawPointer, _ row: UnsafeMutablePointer<UInt64>
+    ) {
+        row[0] = Self.value(record)
+        guard columnCount > 1 else { return }
+        let key = Self.key(record)
+        let rest = record + (Self.recordHeaderBytes &+ key.count)
+        for column in 1..<columnCount {
+            row[column] = rest.loadUnaligned(fromByteOffset: (column &- 1) &* 8, as: UInt64.self)
+        }
+    }
+
+    /// Gives `record` other values, or marks its key as removed.
+    borrowing func write(
+        _ record: UnsafeMutableRawPointer, _ row: UnsafePointer<UInt64>, isRemoved: Bool = false
+    ) {
+        Self.setValue(record, row[0])
+        let key = Self.key(record)
+        record.storeBytes(
+            of: UInt16(key.count) | (isRemoved ? Self.removedFlag : 0), toByteOffset: 8,
+            as: UInt16.self)
+        let rest = record + (Self.recordHeaderBytes &+ key.count)
+        for column in 1..<max(1, columnCount) {
+            rest.storeBytes(of: row[column], toByteOffset: (column &- 1) &* 8, as: UInt64.self)
+        }
+    }
+
+    /// Bytes of the record of a key.
+    @inline(__always)
+    borrowing func recordBytes(_ keyByteCount: Int) -> Int {
+        Self.recordHeaderBytes &+ keyByteCount &+ (columnCount &- 1) &* 8
     }
 
     // MARK: Change
 
-    /// Adds a key that `find` has just not found.
+    /// Adds a key that `find` has just not found, with its first value; `write` gives it others.
     ///
+    /// - Returns: its record.
     /// - Complexity: O(1) amortised; at worst one leaf of some thousand records is rebuilt.
+    @discardableResult
     mutating func insert(
-        _ key: UnsafeRawPointer, _ keyByteCount: Int, hash: UInt64, value: Int64
-    ) {
+        _ key: UnsafeRawPointer, _ keyByteCount: Int, hash: UInt64, value: UInt64
+    ) -> UnsafeMutableRawPointer {
         precondition(keyByteCount <= Limits.keyBytesMax, "key too long for a record")
-        let recordBytes = Self.recordHeaderBytes &+ keyByteCount
+        let recordBytes = recordBytes(keyByteCount)
         let leaf = leafWithRoom(hash, recordBytes: recordBytes)
         let offset = leaf.pointee.recordBytesUsed
         let record = leaf.pointee.records + Int(offset)
-        record.storeBytes(of: value, as: Int64.self)
+        record.storeBytes(of: value, as: UInt64.self)
         record.storeBytes(of: UInt16(keyByteCount), toByteOffset: 8, as: UInt16.self)
         (record + Self.recordHeaderBytes).copyMemory(from: key, byteCount: keyByteCount)
         leaf.pointee.recordBytesUsed &+= UInt32(recordBytes)
         Self.place(leaf, hash: hash, offset: offset)
         leaf.pointee.count &+= 1
         count &+= 1
+        return record
     }
 
-    /// Removes the key.
+    /// Removes the key's record.
     ///
-    /// - Returns: its counter, or nil if it was not there.
+    /// - Returns: its first value, or nil if it was not there.
     /// - Complexity: O(1) amortised.
-    mutating func remove(_ key: UnsafeRawPointer, _ keyByteCount: Int, hash: UInt64) -> Int64? {
+    @discardableResult
+    mutating func remove(_ key: UnsafeRawPointer, _ keyByteCount: Int, hash: UInt64) -> UInt64? {
         let leaf = directory[directoryIndex(hash)].leaf
         let tag = Self.tag(hash)
         let mask = leaf.pointee.bucketMask
@@ -185,7 +237,7 @@ struct Memtable: ~Copyable {
                     passed = (passed &+ 1) & mask
                 }
                 leaf.pointee.count &-= 1
-                leaf.pointee.garbageBytes &+= UInt32(Self.recordHeaderBytes &+ keyByteCount)
+                leaf.pointee.garbageBytes &+= UInt32(recordBytes(keyByteCount))
                 count &-= 1
                 shrinkIfSparse(leaf, hash: hash)
                 return value
@@ -202,12 +254,10 @@ struct Memtable: ~Copyable {
         resetToOneLeaf()
     }
 
-    /// Calls `body` with every key and counter, in no order.
-    borrowing func forEach(_ body: (UnsafeRawBufferPointer, Int64) -> Void) {
+    /// Calls `body` with every key and its record, in no order.
+    borrowing func forEach(_ body: (UnsafeRawBufferPointer, UnsafeMutableRawPointer) -> Void) {
         Self.forEachLeaf(directory, depth: depth) { leaf in
-            Self.forEachRecord(leaf) { record, _ in
-                body(Self.key(record), Self.value(record))
-            }
+            Self.forEachRecord(leaf) { record, _ in body(Self.key(record), record) }
         }
     }
 }

@@ -1,6 +1,6 @@
 import TallyCore
 
-extension Memtable {
+extension StringMemtable {
     /// The leaf for `hash` with room for one more record, after growing or splitting it as needed.
     @inline(__always)
     mutating func leafWithRoom(_ hash: UInt64, recordBytes: Int) -> Leaf {
@@ -117,7 +117,7 @@ extension Memtable {
     }
 
     private mutating func copy(_ record: UnsafeMutableRawPointer, hash: UInt64, to leaf: Leaf) {
-        let bytes = Self.recordHeaderBytes + Self.key(record).count
+        let bytes = recordBytes(Self.key(record).count)
         let needed = Int(leaf.pointee.recordBytesUsed) + bytes
         if needed > Int(leaf.pointee.recordBytesCapacity) { growRecords(leaf, toFit: needed) }
         let offset = leaf.pointee.recordBytesUsed

@@ -35,8 +35,6 @@ public struct IntegerTable: ~Copyable {
     /// Whether any segment has other columns than those of today.
     private var hasMaps = false
     private var scratch: UnsafeMutablePointer<UInt64>
-    /// The keys that were prepared last.
-    private let lookups: UnsafeMutablePointer<Lookup>
     /// Room for a row as a segment of other columns has it.
     private let foundRow: UnsafeMutablePointer<UInt64>
 
@@ -64,7 +62,6 @@ public struct IntegerTable: ~Copyable {
         firstKeys = .allocate(capacity: 1)
         views = .allocate(capacity: 1)
         scratch = .allocate(capacity: columns.count)
-        lookups = .allocate(capacity: Self.batchMax)
         foundRow = .allocate(capacity: SegmentHeader.columnsMax)
     }
 
@@ -72,7 +69,6 @@ public struct IntegerTable: ~Copyable {
         firstKeys.deallocate()
         views.deallocate()
         scratch.deallocate()
-        lookups.deallocate()
         foundRow.deallocate()
     }
 
@@ -80,46 +76,47 @@ public struct IntegerTable: ~Copyable {
     public var changedCount: Int { memtable.count }
 
     /// Memory taken by segments, bytes.
-    public var segmentBytes: Int { segments.reduce(0) { $0 + $1.allocatedBytes } }
+    public private(set) var segmentBytes = 0
+
+    /// Memory taken by what waits to be merged, bytes.
+    private var frozenBytes = 0
 
     /// Memory taken by what has changed, bytes.
-    public var memtableBytes: Int {
-        frozen.reduce(memtable.allocatedBytes) { $0 + $1.memtable.memtable.allocatedBytes }
-    }
+    public var memtableBytes: Int { memtable.allocatedBytes &+ frozenBytes }
 
     // MARK: Looking up
 
-    /// Where a key that is not in the memtable would be.
-    private struct Lookup {
-        var key: UInt64
-        var hash: UInt64
-        var segment = 0
-        var block = 0
+    /// Where a key that is not in the memtable would be. Good until the table's segments change.
+    public struct Lookup {
+        /// The key.
+        public let key: UInt64
+        let hash: UInt64
+        fileprivate var segment: Int32 = 0
+        fileprivate var block: Int32 = 0
+
+        /// Of a key whose place is not known yet, and its `KeyHasher` hash.
+        @inline(__always)
+        public init(key: UInt64, hash: UInt64) {
+            self.key = key
+            self.hash = hash
+        }
     }
 
-    /// Most keys that are looked up together.
-    public static let batchMax = 64
+    /// Asks the memory system for what `locate` needs.
+    @inline(__always)
+    public borrowing func prefetch(hash: UInt64) { memtable.prefetch(hash) }
 
-    /// Finds out where `count` keys, at most `batchMax`, would be, and asks the memory system for it,
-    /// so that the waits overlap. They are then read and updated by their number, until the next
-    /// keys are prepared.
-    public borrowing func prepare(_ keys: UnsafePointer<UInt64>, count: Int) {
-        precondition(count <= Self.batchMax, "too many keys at once")
-        for index in 0..<count {
-            let hash = hasher.hash(keys[index])
-            (lookups + index).initialize(to: Lookup(key: keys[index], hash: hash))
-            memtable.prefetch(hash)
-        }
-        guard segmentCount > 0 else { return }
-        for index in 0..<count
-        where memtable.find(lookups[index].key, hash: lookups[index].hash) == nil {
-            let key = lookups[index].key
-            let segment = Search.lastIndex(firstKeys, segmentCount, notAbove: key)
-            let block = views[segment].blockNumber(key)
-            views[segment].prefetch(block)
-            lookups[index].segment = segment
-            lookups[index].block = block
-        }
+    /// Finds out where a key would be if it is not in the memtable, and asks the memory system for it.
+    ///
+    /// Between this, for several keys, and reading or updating them, the waits for memory overlap.
+    @inline(__always)
+    public borrowing func locate(_ lookup: inout Lookup) {
+        guard segmentCount > 0, memtable.find(lookup.key, hash: lookup.hash) == nil else { return }
+        let segment = Search.lastIndex(firstKeys, segmentCount, notAbove: lookup.key)
+        let block = views[segment].blockNumber(lookup.key)
+        views[segment].prefetch(block)
+        lookup.segment = Int32(truncatingIfNeeded: segment)
+        lookup.block = Int32(truncatingIfNeeded: block)
     }
 
     @inline(__always)
@@ -129,14 +126,13 @@ public struct IntegerTable: ~Copyable {
         return seen == 0
     }
 
-    /// Writes the row of a prepared key, zeros if it has no record.
+    /// Writes the row of a key, zeros if it has no record.
     ///
     /// - Returns: whether it has one.
     @inline(__always)
     public borrowing func read(
-        prepared index: Int, _ row: UnsafeMutablePointer<UInt64>
+        _ lookup: Lookup, _ row: UnsafeMutablePointer<UInt64>
     ) -> Bool {
-        let lookup = lookups[index]
         if let found = memtable.find(lookup.key, hash: lookup.hash) {
             found.read(row, columnCount)
             return !isZero(row)
@@ -148,8 +144,13 @@ public struct IntegerTable: ~Copyable {
     ///
     /// - Returns: whether it has one.
     public borrowing func read(_ key: UInt64, _ row: UnsafeMutablePointer<UInt64>) -> Bool {
-        withUnsafePointer(to: key) { prepare($0, count: 1) }
-        return read(prepared: 0, row)
+        read(located(key), row)
+    }
+
+    private borrowing func located(_ key: UInt64) -> Lookup {
+        var lookup = Lookup(key: key, hash: hasher.hash(key))
+        locate(&lookup)
+        return lookup
     }
 
     /// Reads what stands under the memtable.
@@ -159,13 +160,14 @@ public struct IntegerTable: ~Copyable {
     ) -> Bool {
         if !frozen.isEmpty, let isPresent = readFrozen(lookup, row) { return isPresent }
         if segmentCount > 0 {
-            let view = views[lookup.segment]
-            if hasMaps, let map = maps[lookup.segment] {
-                if view.read(lookup.key, block: lookup.block, foundRow) {
+            let view = views[Int(lookup.segment)]
+            let block = Int(lookup.block)
+            if hasMaps, let map = maps[Int(lookup.segment)] {
+                if view.read(lookup.key, block: block, foundRow) {
                     map.apply(foundRow, row)
                     return !isZero(row)
                 }
-            } else if view.read(lookup.key, block: lookup.block, row) {
+            } else if view.read(lookup.key, block: block, row) {
                 return true
             }
         }
@@ -194,15 +196,14 @@ public struct IntegerTable: ~Copyable {
 
     // MARK: Changing
 
-    /// Replaces the value of one column of a prepared key's record by what `change` makes of it, if
-    /// it makes anything.
+    /// Replaces the value of one column of a key's record by what `change` makes of it, if it makes
+    /// anything.
     ///
     /// - Returns: whether it did.
     @inline(__always)
     public mutating func update(
-        prepared index: Int, column: Int, _ change: (UInt64) -> UInt64?
+        _ lookup: Lookup, column: Int, _ change: (UInt64) -> UInt64?
     ) -> Bool {
-        let lookup = lookups[index]
         let row = memtable.find(lookup.key, hash: lookup.hash)
         if row == nil { _ = readBase(lookup, scratch) }
         let old = row?[column] ?? scratch[column]
@@ -221,12 +222,11 @@ public struct IntegerTable: ~Copyable {
         return true
     }
 
-    /// As `update(prepared:)`, for one key that is not prepared.
+    /// As above, of a key that is not located yet.
     public mutating func update(
         _ key: UInt64, column: Int, _ change: (UInt64) -> UInt64?
     ) -> Bool {
-        withUnsafePointer(to: key) { prepare($0, count: 1) }
-        return update(prepared: 0, column: column, change)
+        update(located(key), column: column, change)
     }
 
     @inline(__always)
@@ -236,11 +236,16 @@ public struct IntegerTable: ~Copyable {
         recordCount &+= isPresent ? 1 : -1
     }
 
-    /// Replaces the whole record of `key`; a row of zeros removes it.
-    public mutating func write(_ key: UInt64, _ row: UnsafePointer<UInt64>) {
-        let wasPresent = read(key, scratch)
+    /// Replaces the whole record of a key; a row of zeros removes it.
+    public mutating func write(_ lookup: Lookup, _ row: UnsafePointer<UInt64>) {
+        let wasPresent = read(lookup, scratch)
         count(wasPresent, isPresent: !isZero(row))
-        memtable.write(key, hash: hasher.hash(key), row)
+        memtable.write(lookup.key, hash: lookup.hash, row)
+    }
+
+    /// As above, of a key that is not located yet.
+    public mutating func write(_ key: UInt64, _ row: UnsafePointer<UInt64>) {
+        write(located(key), row)
     }
 
     // MARK: Merging
@@ -259,6 +264,11 @@ public struct IntegerTable: ~Copyable {
                 memtable: FrozenMemtable(fresh, columns: self.columns), map: nil,
                 records: memtableRecords), at: 0)
         memtableRecords = 0
+        noteFrozen()
+    }
+
+    private mutating func noteFrozen() {
+        frozenBytes = frozen.reduce(0) { $0 + $1.memtable.memtable.allocatedBytes }
     }
 
     /// Goes on with other columns. What there is stays as it is and is read through a map, so this
@@ -297,6 +307,8 @@ public struct IntegerTable: ~Copyable {
         for segment in segments { recordCount += Int(segment.header.recordCount) }
         self.segments = segments
         segmentCount = segments.count
+        segmentBytes = segments.reduce(0) { $0 + $1.allocatedBytes }
+        noteFrozen()
         firstKeys.deallocate()
         views.deallocate()
         firstKeys = .allocate(capacity: max(1, segments.count))
@@ -306,6 +318,14 @@ public struct IntegerTable: ~Copyable {
             (views + index).initialize(to: segment.view)
         }
         makeMaps()
+    }
+
+    /// Removes everything.
+    public mutating func removeAll() {
+        var fresh = IntegerMemtable(columnCount: columnCount, hasher: hasher)
+        swap(&fresh, &memtable)
+        memtableRecords = 0
+        adopt([], merged: frozen.count)
     }
 
     /// Begins with these segments, in order of their keys.

@@ -1,6 +1,6 @@
 import TallyCore
 
-extension Memtable {
+extension StringMemtable {
     /// One cache line of a leaf: tags 12 × u8 · overflow u8 · 3 unused · offsets 12 × u32.
     ///
     /// A tag of 0 marks a free slot. The overflow count says how many records that belong here
@@ -17,7 +17,7 @@ extension Memtable {
 
         @inline(__always)
         static func address(_ leaf: Leaf, _ index: UInt32) -> UnsafeMutableRawPointer {
-            UnsafeMutableRawPointer(leaf) + Memtable.headerBytes + Int(index) &* byteCount
+            UnsafeMutableRawPointer(leaf) + StringMemtable.headerBytes + Int(index) &* byteCount
         }
 
         @inline(__always)
@@ -129,14 +129,16 @@ extension Memtable {
     static func key(_ record: UnsafeMutableRawPointer) -> UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(
             start: record + recordHeaderBytes,
-            count: Int(record.loadUnaligned(fromByteOffset: 8, as: UInt16.self)))
+            count: Int(
+                record.loadUnaligned(fromByteOffset: 8, as: UInt16.self) & ~removedFlag))
     }
 
     @inline(__always)
     static func keyEquals(
         _ record: UnsafeMutableRawPointer, _ key: UnsafeRawPointer, _ keyByteCount: Int
     ) -> Bool {
-        Int(record.loadUnaligned(fromByteOffset: 8, as: UInt16.self)) == keyByteCount
+        Int(record.loadUnaligned(fromByteOffset: 8, as: UInt16.self) & ~removedFlag)
+            == keyByteCount
             && Bytes.equal(record + recordHeaderBytes, key, keyByteCount)
     }
 

@@ -1,0 +1,140 @@
+import TallyCore
+
+/// One partition's families: the schema, and each family's records.
+struct FamilySet: ~Copyable {
+    private(set) var schema = Schema()
+    /// In order of their numbers.
+    private var families: UnsafeMutablePointer<FamilyRecords>
+    private var count = 0
+    private var capacity = 4
+    private let hasher: KeyHasher
+    /// Memory that all records take, bytes.
+    private(set) var allocatedBytes = 0
+
+    init(hasher: KeyHasher) {
+        self.hasher = hasher
+        families = .allocate(capacity: capacity)
+    }
+
+    deinit {
+        families.deinitialize(count: count)
+        families.deallocate()
+    }
+
+    var recordCount: Int { (0..<count).reduce(0) { $0 + families[$1].recordCount } }
+
+    /// The family of this number, nil if there is none.
+    @inline(__always)
+    private borrowing func find(_ number: UInt32) -> UnsafeMutablePointer<FamilyRecords>? {
+        // Without dropped families it is at its number.
+        let guess = Int(number) &- 1
+        if guess >= 0, guess < count, families[guess].number == number { return families + guess }
+        return search(number)
+    }
+
+    @inline(never)
+    private borrowing func search(_ number: UInt32) -> UnsafeMutablePointer<FamilyRecords>? {
+        var low = 0
+        var high = count
+        while low < high {
+            let middle = (low + high) / 2
+            if families[middle].number < number { low = middle + 1 } else { high = middle }
+        }
+        return low < count && families[low].number == number ? families + low : nil
+    }
+
+    // MARK: Records
+
+    @inline(__always)
+    borrowing func prefetch(_ operation: UnsafePointer<Operation>) {
+        find(operation.pointee.family)?.pointee.prefetch(operation.pointee.hash)
+    }
+
+    @inline(__always)
+    borrowing func locate(
+        _ operation: UnsafePointer<Operation>, _ place: inout IntegerTable.Lookup
+    ) {
+        find(operation.pointee.family)?.pointee.locate(operation, &place)
+    }
+
+    @inline(__always)
+    mutating func apply(
+        _ operation: UnsafePointer<Operation>, _ place: IntegerTable.Lookup,
+        _ rows: UnsafeMutablePointer<Int64>
+    ) -> Outcome {
+        guard let family = find(operation.pointee.family) else {
+            return Outcome(refused: .schemaChanged)
+        }
+        let bytesBefore = family.pointee.allocatedBytes
+        let outcome = family.pointee.apply(operation, place, rows)
+        allocatedBytes &+= family.pointee.allocatedBytes &- bytesBefore
+        return outcome
+    }
+
+    mutating func wouldCreate(_ operation: UnsafePointer<Operation>) -> Bool {
+        find(operation.pointee.family)?.pointee.wouldCreate(operation) ?? false
+    }
+
+    mutating func refusal(
+        of operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
+    ) -> Outcome.Status? {
+        guard let family = find(operation.pointee.family) else { return .schemaChanged }
+        return family.pointee.refusal(of: operation, rows)
+    }
+
+    mutating func removeAll() {
+        for index in 0..<count { families[index].removeAll() }
+        allocatedBytes = 0
+    }
+
+    // MARK: Schema
+
+    /// Changes the schema as the text says.
+    ///
+    /// - Returns: false if that cannot be; nothing has then changed.
+    /// - Complexity: O(families × columns), whatever the number of records.
+    mutating func change(_ text: UnsafeRawBufferPointer) -> Bool {
+        guard let change = SchemaChange(bytes: text) else { return false }
+        let before = schema.families.map(\.number)
+        do throws(SchemaError) {
+            try schema.apply(change)
+        } catch {
+            return false
+        }
+        let bytesBefore = memoryInUse
+        follow(before)
+        allocatedBytes &+= memoryInUse &- bytesBefore
+        return true
+    }
+
+    private var memoryInUse: Int { (0..<count).reduce(0) { $0 + families[$1].allocatedBytes } }
+
+    /// Makes the families what the schema says they are.
+    private mutating func follow(_ before: [UInt32]) {
+        let after = schema.families
+        if let dropped = before.firstIndex(where: { old in !after.contains { $0.number == old } }) {
+            (families + dropped).deinitialize(count: 1)
+            (families + dropped).moveInitialize(
+                from: families + dropped + 1, count: count - dropped - 1)
+            count -= 1
+        }
+        for (index, family) in after.enumerated() {
+            if index == count { append(family) }
+            if families[index].version != family.version {
+                families[index].change(to: family)
+            }
+        }
+    }
+
+    private mutating func append(_ family: Family) {
+        if count == capacity {
+            capacity *= 2
+            let grown = UnsafeMutablePointer<FamilyRecords>.allocate(capacity: capacity)
+            grown.moveInitialize(from: families, count: count)
+            families.deallocate()
+            families = grown
+        }
+        (families + count).initialize(to: FamilyRecords(family, hasher: hasher))
+        count += 1
+    }
+}

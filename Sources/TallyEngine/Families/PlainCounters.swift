@@ -1,0 +1,152 @@
+import TallyCore
+
+/// One partition's plain keys: the built-in family, with string keys and one signed 64-bit column.
+///
+/// A key exists from its first write until it is deleted, at 0 as well.
+struct PlainCounters: ~Copyable {
+    private var table: StringTable
+    private let row: UnsafeMutablePointer<UInt64>
+
+    init(hasher: KeyHasher) {
+        table = StringTable(
+            columns: [ColumnCoding(column: 0, isSigned: true)], keepsZeroRows: true, hasher: hasher)
+        row = .allocate(capacity: 1)
+    }
+
+    deinit { row.deallocate() }
+
+    var count: Int { table.recordCount }
+
+    @inline(__always)
+    var allocatedBytes: Int { table.memtableBytes &+ table.segmentBytes }
+
+    @inline(__always)
+    borrowing func prefetchBucket(_ hash: UInt64) { table.prefetchBucket(hash) }
+
+    @inline(__always)
+    borrowing func prefetchRecord(_ hash: UInt64) { table.prefetchRecord(hash) }
+
+    @inline(__always)
+    private static func key(_ operation: UnsafePointer<Operation>) -> StringTable.Lookup {
+        StringTable.Lookup(
+            operation.pointee.key, count: Int(operation.pointee.keyByteCount),
+            hash: operation.pointee.hash)
+    }
+
+    /// A key's counter where it can be read and, in the memtable, changed.
+    private enum Found {
+        case here(UnsafeMutableRawPointer, Int64)
+        /// In what stands under the memtable.
+        case below(Int64)
+        case nowhere
+    }
+
+    @inline(__always)
+    private borrowing func find(_ operation: UnsafePointer<Operation>) -> Found {
+        if let record = table.findLive(Self.key(operation)) {
+            return .here(record, Self.decode(StringMemtable.value(record)))
+        }
+        guard table.hasBase, table.read(Self.key(operation), row) else { return .nowhere }
+        return .below(Self.decode(row[0]))
+    }
+
+    @inline(__always)
+    private static func decode(_ coded: UInt64) -> Int64 { Varint.unzigzag(coded) }
+
+    @inline(__always)
+    private mutating func store(
+        _ value: Int64, _ found: Found, _ operation: UnsafePointer<Operation>
+    ) {
+        if case .here(let record, _) = found {
+            return StringMemtable.setValue(record, Varint.zigzag(value))
+        }
+        row[0] = Varint.zigzag(value)
+        table.write(Self.key(operation), row)
+    }
+
+    @inline(__always)
+    mutating func apply(_ operation: UnsafePointer<Operation>) -> Outcome {
+        switch operation.pointee.kind {
+        case .get:
+            switch find(operation) {
+            case .here(_, let value), .below(let value):
+                return Outcome(.applied, wasPresent: true, value: value)
+            case .nowhere:
+                return Outcome(.applied, wasPresent: false, value: 0)
+            }
+        case .add: return add(operation)
+        case .set, .setIfAbsent, .setIfPresent: return set(operation)
+        case .delete: return delete(operation)
+        case .readRecord, .setColumns, .setRecord, .deleteRecord, .clear, .changeSchema:
+            preconditionFailure("not an operation on a plain key")
+        }
+    }
+
+    @inline(__always)
+    private mutating func add(_ operation: UnsafePointer<Operation>) -> Outcome {
+        let found = find(operation)
+        let old: Int64
+        let wasPresent: Bool
+        switch found {
+        case .here(_, let value), .below(let value): (old, wasPresent) = (value, true)
+        case .nowhere: (old, wasPresent) = (0, false)
+        }
+        let (sum, accepted) = ColumnRules.addWithin64Bits(
+            operation.pointee.operand, to: old, count: operation.pointee.count)
+        guard accepted > 0 else { return Outcome(.overflow, wasPresent: wasPresent, value: old) }
+        store(sum, found, operation)
+        return Outcome(.applied, wasPresent: wasPresent, value: sum, acceptedCount: accepted)
+    }
+
+    private mutating func set(_ operation: UnsafePointer<Operation>) -> Outcome {
+        let found = find(operation)
+        let old: Int64
+        let wasPresent: Bool
+        switch found {
+        case .here(_, let value), .below(let value): (old, wasPresent) = (value, true)
+        case .nowhere: (old, wasPresent) = (0, false)
+        }
+        let holds =
+            switch operation.pointee.kind {
+            case .setIfAbsent: !wasPresent
+            case .setIfPresent: wasPresent
+            default: true
+            }
+        if holds { store(operation.pointee.operand, found, operation) }
+        return Outcome(holds ? .applied : .unchanged, wasPresent: wasPresent, value: old)
+    }
+
+    private mutating func delete(_ operation: UnsafePointer<Operation>) -> Outcome {
+        switch find(operation) {
+        case .here(_, let value), .below(let value):
+            _ = table.remove(Self.key(operation))
+            return Outcome(.applied, wasPresent: true, value: value)
+        case .nowhere:
+            return Outcome(.unchanged, wasPresent: false, value: 0)
+        }
+    }
+
+    /// Whether applying `operation` would create a counter.
+    borrowing func wouldCreate(_ operation: UnsafePointer<Operation>) -> Bool {
+        switch operation.pointee.kind {
+        case .add, .set, .setIfAbsent:
+            if case .nowhere = find(operation) { true } else { false }
+        default: false
+        }
+    }
+
+    /// Whether there are keys that would belong to a family of this name: `name` or `name:…`.
+    ///
+    /// - Complexity: O(keys that changed since the last merge).
+    borrowing func hasKeys(ofFamily name: String) -> Bool {
+        table.contains(Array(name.utf8)) || table.containsPrefix(Array("\(name):".utf8))
+    }
+
+    mutating func removeAll() { table.removeAll() }
+
+    borrowing func forEach(_ body: (UnsafeRawBufferPointer, Int64) -> Void) {
+        table.forEach { body($0, Self.decode($1[0])) }
+    }
+
+    borrowing func checkInvariants() { table.checkInvariants() }
+}

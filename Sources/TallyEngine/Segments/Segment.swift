@@ -1,0 +1,182 @@
+import TallyCore
+
+/// How a kind of segment finds its way in its bytes. Valid while they are.
+protocol SegmentView {
+    static var kind: SegmentKind { get }
+
+    /// Takes the parts from where the header says they are.
+    init(_ header: SegmentHeader, _ base: UnsafeRawPointer)
+
+    /// Gives back what `init` allocated.
+    func deallocate()
+
+    /// Whether index bytes, whose checksum is right, cannot lead a search out of the segment.
+    static func isIndexSound(_ header: SegmentHeader, _ index: UnsafeRawBufferPointer) -> Bool
+
+    var blockCount: Int { get }
+
+    /// The bytes of block `number`.
+    func block(_ number: Int) -> UnsafeRawBufferPointer
+
+    /// Least size of a block, bytes.
+    var blockBytesMin: Int { get }
+}
+
+/// An immutable, sorted, compressed run of a family's records, in memory.
+///
+///     header │ block │ block │ … │ zeros up to a multiple of 8 │ index
+///
+/// The bytes are those of the segment's file (`docs/segments.md`).
+public class Segment: @unchecked Sendable {
+    // Sendable because nothing ever changes.
+
+    /// Whose records these are.
+    public let header: SegmentHeader
+    private let memory: UnsafeMutableRawBufferPointer
+
+    /// The segment's bytes, as its file has them.
+    public var bytes: UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(rebasing: memory[..<Int(header.byteCount)])
+    }
+
+    /// Memory taken, bytes.
+    public var allocatedBytes: Int { memory.count }
+
+    /// Memory for a segment of `byteCount` bytes, to be filled and given to `open`.
+    public static func allocate(byteCount: Int) -> UnsafeMutableRawBufferPointer {
+        let memory = UnsafeMutableRawBufferPointer.allocate(
+            byteCount: byteCount + Bits.paddingBytes, alignment: 64)
+        (memory.baseAddress.unsafelyUnwrapped + byteCount).initializeMemory(
+            as: UInt8.self, repeating: 0, count: Bits.paddingBytes)
+        return memory
+    }
+
+    /// Takes over memory from `allocate` that holds a segment of any kind.
+    ///
+    /// - Throws: `SegmentError` when header or index are not what a writer wrote; the memory is then
+    ///   given back. Blocks are checked by `verifyBlocks`.
+    /// - Complexity: O(blocks).
+    public static func open(
+        adopting memory: UnsafeMutableRawBufferPointer
+    ) throws(SegmentError) -> Segment {
+        let bytes = UnsafeRawBufferPointer(rebasing: memory.dropLast(Bits.paddingBytes))
+        do throws(SegmentError) {
+            let header = try SegmentHeader(bytes)
+            switch header.kind {
+            case .integer:
+                try checkIndex(IntegerSegmentView.self, header, bytes)
+                return IntegerSegment(header, memory)
+            case .string:
+                try checkIndex(StringSegmentView.self, header, bytes)
+                return StringSegment(header, memory)
+            }
+        } catch {
+            memory.deallocate()
+            throw error
+        }
+    }
+
+    fileprivate init(_ header: SegmentHeader, memory: UnsafeMutableRawBufferPointer) {
+        self.header = header
+        self.memory = memory
+    }
+
+    deinit { memory.deallocate() }
+
+    private static func checkIndex<View: SegmentView>(
+        _ view: View.Type, _ header: SegmentHeader, _ bytes: UnsafeRawBufferPointer
+    ) throws(SegmentError) {
+        guard header.byteCount == UInt64(bytes.count), header.indexOffset & 7 == 0,
+            header.firstKey <= header.lastKey
+        else { throw .damagedHeader }
+        let index = UnsafeRawBufferPointer(rebasing: bytes[Int(header.indexOffset)...])
+        guard CRC32C.checksum(index) == header.indexChecksum, View.isIndexSound(header, index)
+        else { throw .damagedIndex }
+    }
+
+    /// Whether `offsets`, in an index of this header from `start` on, lead from the first block to
+    /// the last without leaving them.
+    static func areOffsetsSound(
+        _ header: SegmentHeader, _ index: UnsafeRawBufferPointer, _ start: Int
+    ) -> Bool {
+        let blocksBytes = Int(header.indexOffset) - header.headerBytes
+        var reader = FieldReader(index, offset: start)
+        var offset = reader.take(UInt32.self)
+        guard offset == 0 else { return false }
+        for _ in 0..<header.blockCount {
+            let next = reader.take(UInt32.self)
+            guard next > offset, Int(next) <= blocksBytes else { return false }
+            offset = next
+        }
+        return blocksBytes - Int(offset) < 8
+    }
+
+    /// Compares every block with its checksum.
+    ///
+    /// - Throws: `damagedBlock` for the first that differs.
+    /// - Complexity: O(bytes).
+    public func verifyBlocks() throws(SegmentError) {
+        preconditionFailure("a segment of no kind")
+    }
+
+    fileprivate func verifyBlocks(_ view: some SegmentView) throws(SegmentError) {
+        for number in 0..<view.blockCount {
+            let block = view.block(number)
+            guard block.count >= view.blockBytesMin, Segment.isIntact(block) else {
+                let base = bytes.baseAddress.unsafelyUnwrapped
+                let offset = block.baseAddress.map { $0 - base } ?? 0
+                throw .damagedBlock(number: number, offset: offset)
+            }
+        }
+    }
+
+    /// Whether a block's checksum is right.
+    static func isIntact(_ block: UnsafeRawBufferPointer) -> Bool {
+        let stored = UInt32(littleEndian: block.loadUnaligned(as: UInt32.self))
+        return CRC32C.checksum(UnsafeRawBufferPointer(rebasing: block[4...])) == stored
+    }
+}
+
+/// A segment of integer keys.
+///
+///     index: first key u64 of each block │ offset u32 of each block, and of their end
+///
+/// Offsets count from the first block.
+public final class IntegerSegment: Segment, @unchecked Sendable {
+    /// For searching without touching this object.
+    let view: IntegerSegmentView
+
+    /// Takes over memory whose content is known to be good.
+    init(_ header: SegmentHeader, _ memory: UnsafeMutableRawBufferPointer) {
+        view = IntegerSegmentView(header, memory.baseAddress.unsafelyUnwrapped)
+        super.init(header, memory: memory)
+    }
+
+    deinit { view.deallocate() }
+
+    /// As described for all segments.
+    public override func verifyBlocks() throws(SegmentError) { try verifyBlocks(view) }
+}
+
+/// A segment of string keys.
+///
+///     index: offset u32 of each block, and of their end │ offset u32 of each separator, and of their
+///     end │ separators
+///
+/// A block's separator is a prefix of its first key that is greater than the last key of the block
+/// before.
+public final class StringSegment: Segment, @unchecked Sendable {
+    /// For searching without touching this object.
+    let view: StringSegmentView
+
+    /// Takes over memory whose content is known to be good.
+    init(_ header: SegmentHeader, _ memory: UnsafeMutableRawBufferPointer) {
+        view = StringSegmentView(header, memory.baseAddress.unsafelyUnwrapped)
+        super.init(header, memory: memory)
+    }
+
+    deinit { view.deallocate() }
+
+    /// As described for all segments.
+    public override func verifyBlocks() throws(SegmentError) { try verifyBlocks(view) }
+}

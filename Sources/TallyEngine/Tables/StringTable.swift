@@ -1,0 +1,407 @@
+public import TallyCore
+
+/// A memtable that is no longer written to, shared with whoever merges it.
+final class FrozenStringMemtable: @unchecked Sendable {
+    // Sendable because nothing ever changes.
+    let memtable: StringMemtable
+    let columns: [ColumnCoding]
+
+    init(_ memtable: consuming StringMemtable, columns: [ColumnCoding]) {
+        self.memtable = memtable
+        self.columns = columns
+    }
+}
+
+/// One partition's records of a string-keyed family: a memtable over segments.
+///
+/// The same as `IntegerTable` for keys of bytes. A table may keep records of zeros: then a key exists
+/// from its first write until it is removed. Not thread-safe: its partition's lock guards it.
+public struct StringTable: ~Copyable {
+    private(set) var columns: [ColumnCoding]
+    private(set) var columnCount: Int
+    let keepsZeroRows: Bool
+    private let hasher: KeyHasher
+    private var memtable: StringMemtable
+    /// Newest first.
+    private var frozen: [Layer] = []
+    private(set) var segments: [StringSegment] = []
+    /// For each segment the way from its columns to those of today.
+    private var maps: [ColumnMap?] = []
+    /// Whether there is anything under the memtable.
+    private(set) var hasBase = false
+    private var scratch: UnsafeMutablePointer<UInt64>
+    /// Room for a row as a segment of other columns has it.
+    private let foundRow: UnsafeMutablePointer<UInt64>
+    /// Room for a row that nobody wants.
+    private let spareRow: UnsafeMutablePointer<UInt64>
+
+    /// How many more records there are because of what is in the memtable.
+    private var memtableRecords = 0
+    /// How many records there are. After a column has gone, those that had nothing else are counted
+    /// until the next merge.
+    public private(set) var recordCount = 0
+    /// Memory taken by segments, bytes.
+    public private(set) var segmentBytes = 0
+    private var frozenBytes = 0
+
+    private struct Layer {
+        let memtable: FrozenStringMemtable
+        /// The way from its columns to those of today.
+        var map: ColumnMap?
+        /// How many more records there are because of it.
+        let records: Int
+    }
+
+    /// A key and its hash.
+    public struct Lookup {
+        let start: UnsafeRawPointer
+        let count: Int
+        let hash: UInt64
+
+        /// The key of `count` bytes at `start`, whose `KeyHasher` hash is `hash`.
+        @inline(__always)
+        public init(_ start: UnsafeRawPointer, count: Int, hash: UInt64) {
+            self.start = start
+            self.count = count
+            self.hash = hash
+        }
+
+        var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: start, count: count) }
+    }
+
+    /// A table without records.
+    public init(columns: [ColumnCoding], keepsZeroRows: Bool, hasher: KeyHasher) {
+        self.columns = columns
+        self.keepsZeroRows = keepsZeroRows
+        self.hasher = hasher
+        columnCount = columns.count
+        memtable = StringMemtable(columnCount: columns.count, hasher: hasher)
+        scratch = .allocate(capacity: columns.count)
+        foundRow = .allocate(capacity: SegmentHeader.columnsMax)
+        spareRow = .allocate(capacity: SegmentHeader.columnsMax)
+    }
+
+    deinit {
+        scratch.deallocate()
+        foundRow.deallocate()
+        spareRow.deallocate()
+    }
+
+    /// Rows that have changed since the last merge began.
+    public var changedCount: Int { memtable.count }
+
+    /// Memory taken by what has changed, bytes.
+    @inline(__always)
+    public var memtableBytes: Int { memtable.allocatedBytes &+ frozenBytes }
+
+    // MARK: Looking up
+
+    /// Asks the memory system for what `prefetchRecord` needs.
+    @inline(__always)
+    borrowing func prefetchBucket(_ hash: UInt64) { memtable.prefetchBucket(hash) }
+
+    /// Asks the memory system for the memtable's record of a key.
+    @inline(__always)
+    borrowing func prefetchRecord(_ hash: UInt64) { memtable.prefetchRecord(hash) }
+
+    /// The memtable's record of a key, nil if it has none or says that the key has been removed.
+    @inline(__always)
+    borrowing func findLive(_ key: Lookup) -> UnsafeMutableRawPointer? {
+        guard let record = memtable.find(key.start, key.count, hash: key.hash),
+            !StringMemtable.isRemoved(record)
+        else { return nil }
+        return record
+    }
+
+    /// Writes the row of a key, zeros if it has no record.
+    ///
+    /// - Returns: whether it has one.
+    public borrowing func read(_ key: Lookup, _ row: UnsafeMutablePointer<UInt64>) -> Bool {
+        if let record = memtable.find(key.start, key.count, hash: key.hash) {
+            if !StringMemtable.isRemoved(record) {
+                memtable.read(record, row)
+                return true
+            }
+        } else if hasBase, readBase(key, row) {
+            return true
+        }
+        row.update(repeating: 0, count: columnCount)
+        return false
+    }
+
+    /// Reads what stands under the memtable.
+    ///
+    /// - Returns: whether there is a record; `row` is written only then.
+    @inline(never)
+    private borrowing func readBase(
+        _ key: Lookup, _ row: UnsafeMutablePointer<UInt64>
+    ) -> Bool {
+        for layer in frozen {
+            let memtable = layer.memtable
+            guard let record = memtable.memtable.find(key.start, key.count, hash: key.hash) else {
+                continue
+            }
+            if StringMemtable.isRemoved(record) { return false }
+            return take(row, layer.map) { memtable.memtable.read(record, $0) }
+        }
+        guard let index = segmentIndex(key.bytes) else { return false }
+        let view = segments[index].view
+        let layout = view.layout(view.blockNumber(key.bytes))
+        guard let rank = layout.rank(key.bytes) else { return false }
+        return take(row, maps[index]) { layout.rows.read(rank, $0) }
+    }
+
+    /// Lets `read` write a row and takes it to the columns of today.
+    ///
+    /// - Returns: whether it is a record's.
+    private borrowing func take(
+        _ row: UnsafeMutablePointer<UInt64>, _ map: ColumnMap?,
+        _ read: (UnsafeMutablePointer<UInt64>) -> Void
+    ) -> Bool {
+        if let map {
+            read(foundRow)
+            map.apply(foundRow, row)
+        } else {
+            read(row)
+        }
+        return keepsZeroRows || !isZero(row)
+    }
+
+    private borrowing func isZero(_ row: UnsafePointer<UInt64>) -> Bool {
+        var seen: UInt64 = 0
+        for column in 0..<columnCount { seen |= row[column] }
+        return seen == 0
+    }
+
+    /// The segment that holds `key` if any does.
+    private borrowing func segmentIndex(_ key: UnsafeRawBufferPointer) -> Int? {
+        guard !segments.isEmpty else { return nil }
+        var low = 0
+        var high = segments.count
+        while high - low > 1 {
+            let middle = (low + high) >> 1
+            if Bytes.isLess(key, segments[middle].view.separator(0)) {
+                high = middle
+            } else {
+                low = middle
+            }
+        }
+        return low
+    }
+
+    /// Whether there is a record of `key`.
+    borrowing func contains(_ key: [UInt8]) -> Bool {
+        key.withUnsafeBytes { bytes in
+            guard let start = bytes.baseAddress else { return false }
+            return read(
+                Lookup(start, count: bytes.count, hash: hasher.hash(bytes)), spareRow)
+        }
+    }
+
+    /// Whether there is a record of a key that starts with `prefix`.
+    ///
+    /// - Complexity: O(changed records + log records).
+    borrowing func containsPrefix(_ prefix: [UInt8]) -> Bool {
+        var isFound = false
+        forEach(startingWith: prefix) { _, _ in isFound = true }
+        return isFound
+    }
+
+    // MARK: Changing
+
+    /// Replaces the value of one column of a key's record by what `change` makes of it, if it makes
+    /// anything.
+    ///
+    /// - Returns: whether it did.
+    @inline(__always)
+    public mutating func update(
+        _ key: Lookup, column: Int, _ change: (UInt64) -> UInt64?
+    ) -> Bool {
+        _ = read(key, scratch)
+        guard let new = change(scratch[column]) else { return false }
+        scratch[column] = new
+        write(key, scratch)
+        return true
+    }
+
+    /// Replaces the whole record of a key; a row of zeros removes it, unless the table keeps those.
+    public mutating func write(_ key: Lookup, _ row: UnsafePointer<UInt64>) {
+        guard keepsZeroRows || !isZero(row) else { return _ = remove(key) }
+        if let record = memtable.find(key.start, key.count, hash: key.hash) {
+            if StringMemtable.isRemoved(record) { count(1) }
+            memtable.write(record, row)
+            return
+        }
+        insert(key, row, wasPresent: hasBase && readBase(key, spareRow))
+    }
+
+    /// Adds a record to a memtable that has none for its key.
+    @inline(__always)
+    mutating func insert(_ key: Lookup, _ row: UnsafePointer<UInt64>, wasPresent: Bool) {
+        if !wasPresent { count(1) }
+        let record = memtable.insert(key.start, key.count, hash: key.hash, value: row[0])
+        if columnCount > 1 { memtable.write(record, row) }
+    }
+
+    /// Removes the record of a key.
+    ///
+    /// - Returns: whether there was one.
+    public mutating func remove(_ key: Lookup) -> Bool {
+        if let record = memtable.find(key.start, key.count, hash: key.hash) {
+            if StringMemtable.isRemoved(record) { return false }
+            count(-1)
+            if hasBase {
+                scratch.update(repeating: 0, count: columnCount)
+                memtable.write(record, scratch, isRemoved: true)
+            } else {
+                memtable.remove(key.start, key.count, hash: key.hash)
+            }
+            return true
+        }
+        guard hasBase, readBase(key, spareRow) else { return false }
+        count(-1)
+        scratch.update(repeating: 0, count: columnCount)
+        let record = memtable.insert(key.start, key.count, hash: key.hash, value: 0)
+        memtable.write(record, scratch, isRemoved: true)
+        return true
+    }
+
+    @inline(__always)
+    private mutating func count(_ difference: Int) {
+        memtableRecords &+= difference
+        recordCount &+= difference
+    }
+
+    /// Removes everything.
+    public mutating func removeAll() {
+        memtable.removeAll()
+        memtableRecords = 0
+        adopt([], merged: frozen.count)
+    }
+
+    // MARK: Merging
+
+    /// Sets aside what has changed, to be merged; changes go on in a new memtable.
+    public mutating func freeze() {
+        if memtable.count > 0 { replaceMemtable(columns) }
+    }
+
+    private mutating func replaceMemtable(_ columns: [ColumnCoding]) {
+        var fresh = StringMemtable(columnCount: columns.count, hasher: hasher)
+        swap(&fresh, &memtable)
+        guard fresh.count > 0 else { return }
+        frozen.insert(
+            Layer(
+                memtable: FrozenStringMemtable(fresh, columns: self.columns), map: nil,
+                records: memtableRecords), at: 0)
+        memtableRecords = 0
+        noteBase()
+    }
+
+    private mutating func noteBase() {
+        frozenBytes = frozen.reduce(0) { $0 + $1.memtable.memtable.allocatedBytes }
+        segmentBytes = segments.reduce(0) { $0 + $1.allocatedBytes }
+        hasBase = !frozen.isEmpty || !segments.isEmpty
+    }
+
+    /// Goes on with other columns, as `IntegerTable.setColumns`.
+    public mutating func setColumns(_ columns: [ColumnCoding]) {
+        precondition(!columns.isEmpty, "a table without columns")
+        replaceMemtable(columns)
+        self.columns = columns
+        columnCount = columns.count
+        scratch.deallocate()
+        scratch = .allocate(capacity: columnCount)
+        for index in frozen.indices {
+            frozen[index].map = ColumnMap(from: frozen[index].memtable.columns, to: columns)
+        }
+        makeMaps()
+    }
+
+    private mutating func makeMaps() {
+        maps = segments.map { ColumnMap(from: $0.header.columns, to: columns) }
+    }
+
+    /// What is to be merged, which may go on elsewhere meanwhile.
+    public var mergeInput: StringMerge {
+        StringMerge(
+            columns: columns, keepsZeroRows: keepsZeroRows, frozen: frozen.map(\.memtable),
+            segments: segments)
+    }
+
+    /// Takes over what a merge of all that was frozen has made.
+    ///
+    /// - Parameter merged: How many memtables it had merged, the oldest ones.
+    public mutating func adopt(_ segments: [StringSegment], merged: Int) {
+        frozen.removeLast(merged)
+        recordCount = frozen.reduce(memtableRecords) { $0 + $1.records }
+        for segment in segments { recordCount += Int(segment.header.recordCount) }
+        self.segments = segments
+        makeMaps()
+        noteBase()
+    }
+
+    /// Begins with these segments, in order of their keys.
+    public mutating func load(_ segments: [StringSegment]) {
+        precondition(recordCount == 0 && memtable.count == 0, "loaded into a table with records")
+        adopt(segments, merged: 0)
+    }
+
+    // MARK: Everything
+
+    /// Calls `body` with every key that starts with `prefix` and its values, in no order.
+    ///
+    /// - Complexity: O(changed records + records of blocks that may have such keys).
+    public borrowing func forEach(
+        startingWith prefix: [UInt8] = [],
+        _ body: (UnsafeRawBufferPointer, UnsafePointer<UInt64>) -> Void
+    ) {
+        let row = UnsafeMutablePointer<UInt64>.allocate(capacity: SegmentHeader.columnsMax)
+        defer { row.deallocate() }
+        memtable.forEach { key, record in
+            guard key.starts(with: prefix), !StringMemtable.isRemoved(record) else { return }
+            memtable.read(record, row)
+            body(key, row)
+        }
+        for (index, layer) in frozen.enumerated() {
+            layer.memtable.memtable.forEach { key, record in
+                guard key.starts(with: prefix), !isKnown(key, before: index),
+                    !StringMemtable.isRemoved(record),
+                    take(row, layer.map, { layer.memtable.memtable.read(record, $0) })
+                else { return }
+                body(key, row)
+            }
+        }
+        for (index, segment) in segments.enumerated() {
+            let blocks = prefix.withUnsafeBytes { segment.view.blocks(startingWith: $0) }
+            for number in blocks {
+                let layout = segment.view.layout(number)
+                var rank = 0
+                layout.forEachKey { key in
+                    defer { rank += 1 }
+                    guard key.starts(with: prefix), !isKnown(key, before: frozen.count),
+                        take(row, maps[index], { layout.rows.read(rank, $0) })
+                    else { return }
+                    body(key, row)
+                }
+            }
+        }
+    }
+
+    /// Whether the memtable or one of the first `layers` frozen ones has a record of `key`.
+    private borrowing func isKnown(_ key: UnsafeRawBufferPointer, before layers: Int) -> Bool {
+        // An empty key still has an address.
+        guard let start = key.baseAddress else { return false }
+        let hash = hasher.hash(key)
+        if memtable.find(start, key.count, hash: hash) != nil { return true }
+        return frozen[..<layers].contains {
+            $0.memtable.memtable.find(start, key.count, hash: hash) != nil
+        }
+    }
+
+    /// Traps if any internal promise is broken. For tests.
+    public borrowing func checkInvariants() {
+        memtable.checkInvariants()
+        precondition(hasBase || memtable.count == recordCount, "table miscounts its records")
+    }
+}

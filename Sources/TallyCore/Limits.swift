@@ -53,6 +53,16 @@ public enum Limits {
     /// Wait between two attempts to reserve journal space on a full disk, milliseconds.
     public static let spaceRetryMilliseconds = 500
 
+    // MARK: Checkpoints
+
+    /// Journal bytes from which on a checkpoint is made, unless the user says otherwise.
+    public static let checkpointJournalBytes = 256 << 20
+    /// Longest time between a change and a checkpoint that holds it, seconds, unless the user says
+    /// otherwise.
+    public static let checkpointSeconds = 300
+    /// Memory for changes from which on a checkpoint is made where segments take little, bytes.
+    public static let checkpointChangedBytes = 64 << 20
+
     // MARK: Families
 
     /// Most counter families of a data set.

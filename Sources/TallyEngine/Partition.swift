@@ -15,6 +15,9 @@ public struct Partition: ~Copyable {
     /// The commit group that holds, or will hold, the latest change; 0 before the first.
     public private(set) var lastSequence: UInt64 = 0
 
+    /// The commit group up to which a checkpoint holds everything; 0 for none.
+    public private(set) var checkpointSequence: UInt64 = 0
+
     /// An empty partition that hashes keys with `hasher`.
     public init(hasher: KeyHasher) {
         self.hasher = hasher
@@ -28,6 +31,12 @@ public struct Partition: ~Copyable {
     /// Memory taken, bytes, without what waits for the journal.
     @inline(__always)
     public var allocatedBytes: Int { plain.allocatedBytes &+ families.allocatedBytes }
+
+    /// Memory that changes since the last merge take, and segments, bytes.
+    public var tableBytes: (changed: Int, segments: Int) {
+        let families = families.tableBytes
+        return (plain.changedBytes + families.changed, plain.segmentBytes + families.segments)
+    }
 
     /// The schema as the operations so far have left it.
     public var schema: Schema { families.schema }
@@ -49,11 +58,14 @@ public struct Partition: ~Copyable {
 
     /// Applies what the journal's group `sequence` holds for this partition.
     ///
+    /// Entries that the partition's checkpoint holds already are read, and not applied again.
+    ///
     /// - Returns: how many entries that were.
     /// - Throws: `EntryError`; what stood before the bad entry has been applied.
     public mutating func replay(
         _ section: UnsafeRawBufferPointer, partition: Int, sequence: UInt64
     ) throws(EntryError) -> Int {
+        let isApplied = sequence > checkpointSequence
         let rows = UnsafeMutablePointer<Int64>.allocate(capacity: EntryReader.rowsCapacity)
         defer { rows.deallocate() }
         var reader = EntryReader(section, partition: partition, hasher: hasher, rows: rows)
@@ -61,13 +73,14 @@ public struct Partition: ~Copyable {
         while true {
             let offset = reader.offset
             guard var operation = try reader.next() else { break }
+            entries += 1
+            guard isApplied else { continue }
             let outcome = apply(&operation, rows)
             guard outcome.status == .applied,
                 operation.kind != .add || outcome.acceptedCount == operation.count
             else { throw .diverged(offset: offset) }
-            entries += 1
         }
-        lastSequence = sequence
+        lastSequence = max(lastSequence, sequence)
         return entries
     }
 
@@ -180,6 +193,44 @@ public struct Partition: ~Copyable {
     /// Traps if any internal promise is broken. For tests.
     public borrowing func checkInvariants() {
         plain.checkInvariants()
+    }
+
+    // MARK: Merging
+
+    /// Sets aside what has changed, so that it can be merged while changes go on.
+    ///
+    /// - Returns: a merge for each family that has records.
+    /// - Complexity: O(families × segments).
+    public mutating func freeze() -> [TableMerge] { [plain.freeze()] + families.freeze() }
+
+    /// Takes over what a merge has made, unless what it merged is no longer there.
+    ///
+    /// - Complexity: O(segments).
+    public mutating func adopt(_ segments: [Segment], of merge: TableMerge) {
+        if merge.family == 0 {
+            plain.adopt(segments, of: merge)
+        } else {
+            families.adopt(segments, of: merge)
+        }
+    }
+
+    /// A partition as a checkpoint left it, up to and with commit group `sequence`.
+    public init(hasher: KeyHasher, schema: Schema, sequence: UInt64) {
+        self.init(hasher: hasher)
+        families.load(schema)
+        lastSequence = sequence
+        checkpointSequence = sequence
+    }
+
+    /// Begins a family with these segments, in order of their keys; 0 is that of plain keys.
+    ///
+    /// - Returns: false if the schema has no such family.
+    public mutating func load(_ segments: [Segment], family: UInt32) -> Bool {
+        guard family != 0 else {
+            plain.load(segments)
+            return true
+        }
+        return families.load(segments, family: family)
     }
 
     // MARK: Handing over to the journal

@@ -30,6 +30,8 @@ public final class Committer<D: Disk>: @unchecked Sendable {
         self.disk = disk
         self.clock = clock
         self.durability = durability
+        node.checkpoints.note(
+            sequence: writer.sequence, bytes: 0, logTimeMilliseconds: writer.logTimeMilliseconds)
         self.writer = consume writer
     }
 
@@ -51,8 +53,8 @@ public final class Committer<D: Disk>: @unchecked Sendable {
 
     /// Creates the journal's next file when the current one runs low.
     ///
-    /// - Throws: `JournalError` for anything but a full disk.
-    public func prepareSpace() throws(JournalError) -> Space {
+    /// - Throws: `StorageError` for anything but a full disk.
+    public func prepareSpace() throws(StorageError) -> Space {
         guard let request = fileRequest() else { return .enough }
         do throws(DiskError) {
             return adopt(try request.create(on: disk))
@@ -75,7 +77,7 @@ public final class Committer<D: Disk>: @unchecked Sendable {
     }
 
     /// Takes note that the latest request failed.
-    func refuse(_ error: DiskError) throws(JournalError) -> Space {
+    func refuse(_ error: DiskError) throws(StorageError) -> Space {
         guard error.kind == .noSpace else { throw .disk(error) }
         node.budget.noteFullDisk()
         defer { isOutOfSpace = true }
@@ -85,27 +87,36 @@ public final class Committer<D: Disk>: @unchecked Sendable {
     /// Closes the open group, writes it, and syncs it unless the user chose `none`.
     ///
     /// - Returns: whether there was anything to write.
-    /// - Throws: `JournalError`. Nothing that is not yet acknowledged may then ever be: end the
+    /// - Throws: `StorageError`. Nothing that is not yet acknowledged may then ever be: end the
     ///   process and recover.
-    public func commit() throws(JournalError) -> Bool {
-        guard let taken = closeGroup() else { return false }
-        guard let sequence = writer?.sequence, sequence + 1 == taken.sequence else {
-            preconditionFailure("commit groups out of order")
+    public func commit() throws(StorageError) -> Bool {
+        let taken = closeGroup()
+        if let taken {
+            guard let sequence = writer?.sequence, sequence + 1 == taken.sequence else {
+                preconditionFailure("commit groups out of order")
+            }
+            let written =
+                try writer?.append(&group, nowMilliseconds: clock.wallMilliseconds()) ?? 0
+            node.budget.settle(reserved: taken.reservedBytes, written: written)
+            node.checkpoints.note(
+                sequence: taken.sequence, bytes: written,
+                logTimeMilliseconds: writer?.logTimeMilliseconds ?? 0)
         }
-        let written =
-            try writer?.append(&group, nowMilliseconds: clock.wallMilliseconds()) ?? 0
-        node.budget.settle(reserved: taken.reservedBytes, written: written)
-        if durability != .none {
+        let sequence = writer?.sequence ?? 0
+        if durability != .none || node.checkpoints.wantsSync(to: sequence),
+            sequence > node.gate.durableSequence
+        {
             try writer?.sync()
-            node.gate.didSync(taken.sequence)
+            node.gate.didSync(sequence)
         }
-        return true
+        if let floor = node.checkpoints.takeTrimFloor() { try writer?.trim(to: floor) }
+        return taken != nil
     }
 
     /// Writes and syncs what is left and seals the journal. Nothing may follow.
     ///
-    /// - Throws: `JournalError`; what was durable before still is.
-    public func close() throws(JournalError) {
+    /// - Throws: `StorageError`; what was durable before still is.
+    public func close() throws(StorageError) {
         _ = try prepareSpace()
         while try commit() {}
         let now = clock.wallMilliseconds()

@@ -17,7 +17,7 @@ public enum JournalEvent: Sendable {
     case spaceRegained
     /// The journal cannot be written any more. The process must end: nothing more may be
     /// acknowledged.
-    case failed(JournalError)
+    case failed(StorageError)
 }
 
 /// The thread that drives a `Committer` while a node serves.
@@ -59,7 +59,7 @@ public final class CommitterThread<D: Disk>: Sendable {
 
     private func run() {
         var nextAttempt: UInt64 = 0
-        do throws(JournalError) {
+        do throws(StorageError) {
             while !isStopping.load(ordering: .sequentiallyConsistent) {
                 try keepSpace(&nextAttempt)
                 // Where cores are scarce, whoever is about to execute goes first: fewer, larger groups.
@@ -82,7 +82,7 @@ public final class CommitterThread<D: Disk>: Sendable {
     /// Has the next file made by another thread, so that no group waits for it.
     ///
     /// - Parameter nextAttempt: When a full disk is to be tried again, monotonic nanoseconds.
-    private func keepSpace(_ nextAttempt: inout UInt64) throws(JournalError) {
+    private func keepSpace(_ nextAttempt: inout UInt64) throws(StorageError) {
         if preparer.isIdle {
             let now = committer.clock.monotonicNanoseconds()
             if committer.isOutOfSpace, now < nextAttempt { return }
@@ -94,7 +94,7 @@ public final class CommitterThread<D: Disk>: Sendable {
         }
     }
 
-    private func accept(_ result: Result<D.File, DiskError>) throws(JournalError) {
+    private func accept(_ result: Result<D.File, DiskError>) throws(StorageError) {
         let space =
             switch result {
             case .success(let file): committer.adopt(file)
@@ -111,7 +111,7 @@ public final class CommitterThread<D: Disk>: Sendable {
     }
 
     /// Waits for the file that is being made, if any, and ends its thread.
-    private func settleRequest() throws(JournalError) {
+    private func settleRequest() throws(StorageError) {
         if let result = preparer.stop() { try accept(result) }
     }
 
@@ -124,7 +124,7 @@ public final class CommitterThread<D: Disk>: Sendable {
 
     private var hasWork: Bool {
         isStopping.load(ordering: .sequentiallyConsistent) || committer.hasPending
-            || preparer.hasResult
+            || preparer.hasResult || node.checkpoints.hasRequest
     }
 
     private func pause() {
@@ -133,6 +133,7 @@ public final class CommitterThread<D: Disk>: Sendable {
         node.wakeUp.sleep(nanoseconds: nanoseconds) {
             isStopping.load(ordering: .sequentiallyConsistent)
                 || node.pendingJournalBytes >= bytesMax || preparer.hasResult
+                || node.checkpoints.hasRequest
         }
         node.wakeThresholdBytes.store(0, ordering: .sequentiallyConsistent)
     }

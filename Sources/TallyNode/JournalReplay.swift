@@ -12,6 +12,12 @@ public struct JournalReplay: ~Copyable {
         self.hasher = hasher
     }
 
+    /// Partitions as a checkpoint has left them.
+    init(hasher: KeyHasher, partitions: [PartitionBox]) {
+        self.hasher = hasher
+        self.partitions = partitions
+    }
+
     /// Applies one group.
     ///
     /// - Returns: nil; or what is wrong with the group, which has then been applied in part.
@@ -54,7 +60,8 @@ public struct JournalReplay: ~Copyable {
     }
 }
 
-private final class PartitionBox {
+/// A partition that moves from hand to hand.
+final class PartitionBox {
     private var value: Partition?
 
     init(_ partition: consuming Partition) {

@@ -30,6 +30,9 @@ public final class Node: @unchecked Sendable {
     private let publishedSchema = Locked<Schema>(Schema())
     private let publishedVersion = Atomic<UInt64>(0)
 
+    /// What the committer and the checkpointer ask of each other.
+    let checkpoints = CheckpointExchange()
+
     /// Decides when replies may leave.
     public let gate: AcknowledgementGate
     /// How many partitions there are; a power of two.
@@ -251,8 +254,44 @@ public final class Node: @unchecked Sendable {
                 openSequence.pointee += 1
                 gate.didClose()
             }
+            if checkpoints.takeCutRequest() { checkpoints.offer(freeze()) }
         }
         return sequence
+    }
+
+    // MARK: Checkpoints
+
+    /// Sets aside what has changed in all partitions. Call under all locks, between two groups.
+    private func freeze() -> CheckpointCut {
+        CheckpointCut(
+            sequence: openSequence.pointee - 1,
+            schema: partitions.partition(0).pointee.schema,
+            merges: (0..<partitionCount).map { partitions.partition($0).pointee.freeze() })
+    }
+
+    /// Takes over what merges of a partition have made.
+    func adopt(_ results: [(merge: TableMerge, segments: [Segment])], partition: Int) {
+        locks[lockIndex(partition)].withLock { _ in
+            let pointer = partitions.partition(partition)
+            let bytesBefore = pointer.pointee.allocatedBytes
+            for (merge, segments) in results { pointer.pointee.adopt(segments, of: merge) }
+            memoryBytes.wrappingAdd(
+                pointer.pointee.allocatedBytes - bytesBefore, ordering: .relaxed)
+        }
+    }
+
+    /// Memory that changes since the last checkpoint take, and all segments, bytes.
+    func tableBytes() -> (changed: Int, segments: Int) {
+        var changed = 0
+        var segments = 0
+        for index in 0..<partitionCount {
+            locks[lockIndex(index)].withLock { _ in
+                let bytes = partitions.partition(index).pointee.tableBytes
+                changed += bytes.changed
+                segments += bytes.segments
+            }
+        }
+        return (changed, segments)
     }
 
     // MARK: Schema

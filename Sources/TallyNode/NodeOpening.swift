@@ -32,24 +32,34 @@ public struct NodeOpening<D: Disk> {
     /// What was found on the disk.
     public let scan: JournalScan
 
+    /// Brings the state to the disk from time to time.
+    public let checkpointer: Checkpointer<D>
+    /// The checkpoint that was found, nil if there was none.
+    public let manifest: Manifest?
+
     /// Recovers the node whose files are on `disk`, or begins a new one on an empty disk.
     ///
-    /// - Throws: `JournalError`; the files are then as they were.
-    /// - Complexity: O(journal).
+    /// - Throws: `StorageError`; the files are then as they were.
+    /// - Complexity: O(segments + journal behind the last checkpoint).
     public init(
         disk: D, clock: some Clock, configuration: NodeConfiguration
-    ) throws(JournalError) {
+    ) throws(StorageError) {
         let hasher = KeyHasher(seed: configuration.random())
-        var replay = JournalReplay(hasher: hasher)
+        let checkpoint = try LoadedCheckpoint(disk: disk, hasher: hasher)
+        var replay = JournalReplay(hasher: hasher, partitions: checkpoint.partitions)
         var journal = configuration.journal
         journal.isZeroed = journal.isZeroed && configuration.durability != .none
+        let manifest = checkpoint.manifest
         let opening = try JournalRecovery.open(
             disk, configuration: journal,
             identity: LogIdentity(high: configuration.random(), low: configuration.random()),
             partitionCount: configuration.partitionCount,
+            floor: manifest?.position.sequence ?? 0,
             nowMilliseconds: clock.wallMilliseconds(),
+            accept: { (scan) throws(StorageError) in try checkpoint.check(scan) },
             visit: { replay.apply($0, $1) })
         let scan = opening.scan
+        let highest = try CheckpointFiles.removeStrays(manifest, on: disk)
         let partitionCount =
             scan.identity == nil ? configuration.partitionCount : scan.partitionCount
         let writer = opening.writer
@@ -64,10 +74,15 @@ public struct NodeOpening<D: Disk> {
                 durability: configuration.durability, clock: clock,
                 durableSequence: writer.sequence),
             wakeUp: WakeUp(), partition: { replay.takePartition($0) })
+        checkpointer = Checkpointer(
+            node: node, disk: disk, clock: clock, identity: writer.logIdentity,
+            epoch: writer.position.epoch, published: manifest,
+            nextNumber: max(highest + 1, manifest?.nextSegment ?? 1), files: checkpoint.files)
         committer = Committer(
             node: node, disk: disk, clock: clock, durability: configuration.durability,
             writer: writer)
         self.scan = scan
+        self.manifest = manifest
         _ = try committer.prepareSpace()
     }
 }

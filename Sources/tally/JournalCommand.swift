@@ -118,7 +118,7 @@ private func scanJournal(
     do {
         let disk = try DirectoryDisk(path: directory, isCreated: false)
         return try JournalScanner.scan(disk, visit: visit)
-    } catch let error as JournalError {
+    } catch let error as StorageError {
         print("DAMAGED: \(error)")
         throw ExitCode.failure
     } catch let error as DiskError {

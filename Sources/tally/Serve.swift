@@ -41,6 +41,10 @@ struct Serve: AsyncParsableCommand {
     var idleSecondsMax: String?
     @Option(help: "Memory for counters from which on no new ones are created (default none).")
     var memoryLimit: String?
+    @Option(help: "Journal size from which on a checkpoint is made (default 256mb).")
+    var checkpointBytes: String?
+    @Option(help: "Longest time between a change and a checkpoint, seconds (default 300).")
+    var checkpointSeconds: String?
     @Option(help: "trace, debug, info, notice, warning, error or critical (default info).")
     var logLevel: String?
     @Option(help: ArgumentHelp("tally, or null to measure without counters.", visibility: .hidden))
@@ -65,6 +69,7 @@ struct Serve: AsyncParsableCommand {
             "data": data, "host": host, "port": port, "threads": threads,
             "durability": durability, "partitions": partitions, "clients-max": clientsMax,
             "idle-seconds-max": idleSecondsMax, "memory-limit": memoryLimit,
+            "checkpoint-bytes": checkpointBytes, "checkpoint-seconds": checkpointSeconds,
             "log-level": logLevel, "engine": engine,
         ]
         return given.compactMapValues { $0 }
@@ -89,6 +94,13 @@ private struct Server {
             handle(event, server, logger)
         }
         journal.start()
+        let checkpoints = CheckpointThread(
+            opening.checkpointer, node: opening.node, clock: clock,
+            configuration: checkpointConfiguration
+        ) { event in
+            report(event, logger)
+        }
+        checkpoints.start()
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: [.init(service: server)],
@@ -96,10 +108,12 @@ private struct Server {
         do {
             try await group.run()
         } catch {
+            checkpoints.stop()
             journal.stop()
             logger.critical("cannot serve", metadata: ["error": "\(error)"])
             throw ExitCode.failure
         }
+        checkpoints.stop()
         journal.stop()
         logger.info("stopped; the journal is sealed")
     }
@@ -130,6 +144,7 @@ private struct Server {
             metadata: [
                 "path": "\(settings.data)", "durability": "\(settings.durability)",
                 "counters": "\(opening.node.countAll().count)",
+                "checkpoint": "\(opening.manifest?.position.sequence ?? 0)",
                 "groups": "\(scan.lastSequence)", "entries": "\(scan.entryCount)",
                 "clean": "\(scan.endedCleanly)",
                 "milliseconds": "\(milliseconds)",
@@ -169,6 +184,29 @@ private struct Server {
             // At once: whatever ran longer could acknowledge more.
             _exit(EXIT_FAILURE)
         }
+    }
+
+    private func report(_ event: CheckpointEvent, _ logger: Logger) {
+        switch event {
+        case .finished(let sequence, let segmentsWritten, let bytesWritten, let milliseconds):
+            logger.info(
+                "checkpoint",
+                metadata: [
+                    "group": "\(sequence)", "segments_written": "\(segmentsWritten)",
+                    "bytes_written": "\(bytesWritten)", "milliseconds": "\(milliseconds)",
+                ])
+        case .failed(let error):
+            logger.error(
+                "no checkpoint could be made; the journal keeps everything, and grows",
+                metadata: ["error": "\(error)"])
+        }
+    }
+
+    private var checkpointConfiguration: CheckpointConfiguration {
+        var configuration = CheckpointConfiguration()
+        configuration.journalBytesMax = settings.checkpointBytes
+        configuration.secondsMax = settings.checkpointSeconds
+        return configuration
     }
 
     private var nodeConfiguration: NodeConfiguration {

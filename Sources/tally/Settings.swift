@@ -33,6 +33,10 @@ struct Settings: Sendable {
     var idleSecondsMax = 0
     /// Memory for counters from which on no new ones are created; 0 for no limit.
     var memoryLimitBytes = 0
+    /// Journal bytes from which on a checkpoint is made.
+    var checkpointBytes = Limits.checkpointJournalBytes
+    /// Longest time between a change and a checkpoint that holds it, seconds.
+    var checkpointSeconds = Limits.checkpointSeconds
     /// How much is logged.
     var logLevel = "info"
     /// `tally`, or `null` to measure everything but the counters.
@@ -115,6 +119,14 @@ struct Settings: Sendable {
             settings.memoryLimitBytes = size.bytes
             return true
         },
+        Field(
+            name: "checkpoint-bytes", allowed: "a size such as 64mb or 1gb, at least 1mb"
+        ) { text, settings in
+            guard let size = ByteSize(text), size.bytes >= 1 << 20 else { return false }
+            settings.checkpointBytes = size.bytes
+            return true
+        },
+        integer("checkpoint-seconds", 1...86_400) { $1.checkpointSeconds = $0 },
         Field(name: "log-level", allowed: logLevels.joined(separator: ", ")) { text, settings in
             settings.logLevel = text
             return logLevels.contains(text)

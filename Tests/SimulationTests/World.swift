@@ -157,7 +157,7 @@ struct World {
 
     private mutating func commit() {
         guard let committer = served?.committer else { return }
-        do throws(JournalError) {
+        do throws(StorageError) {
             if try committer.commit() {
                 openSequence += 1
                 states[openSequence] = model
@@ -172,7 +172,7 @@ struct World {
 
     private mutating func prepareSpace() {
         guard let committer = served?.committer else { return }
-        do throws(JournalError) {
+        do throws(StorageError) {
             _ = try committer.prepareSpace()
         } catch {
             crash(losesPower: random.once(in: 2))
@@ -201,7 +201,7 @@ struct World {
         guard isClean, let committer = served?.committer else {
             return crash(losesPower: random.once(in: 2))
         }
-        do throws(JournalError) {
+        do throws(StorageError) {
             try committer.close()
             acknowledge()
             trace.append("stopped")
@@ -223,7 +223,7 @@ struct World {
             plantedBug == .fileSyncedAgainAfterFailure ? 2 << 10 : 16 << 10
         let hashSeed = random.next()
         configuration.random = { hashSeed }
-        do throws(JournalError) {
+        do throws(StorageError) {
             let opening = try NodeOpening(
                 disk: disk, clock: clock, configuration: configuration)
             served = (opening.node, opening.committer)

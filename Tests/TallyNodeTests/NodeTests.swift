@@ -198,7 +198,7 @@ struct NodeTests {
         let served = try HandDrivenNode(disk)
         let first = try #require(served.add("a"))
         disk.setFaults { $0.syncFails = 1 }
-        #expect(throws: JournalError.self) { try served.committer.commit() }
+        #expect(throws: StorageError.self) { try served.committer.commit() }
         #expect(!served.node.gate.admits(first.sequence))
     }
 }

@@ -18,7 +18,7 @@ final class TextJournal {
         return configuration
     }
 
-    init(_ disk: SimulatedDisk = SimulatedDisk(seed: 1)) throws(JournalError) {
+    init(_ disk: SimulatedDisk = SimulatedDisk(seed: 1)) throws(StorageError) {
         self.disk = disk
         var texts: [String] = []
         let opening = try JournalRecovery.open(
@@ -36,7 +36,7 @@ final class TextJournal {
         self.texts = texts
     }
 
-    func append(_ text: String, isSynced: Bool = true) throws(JournalError) {
+    func append(_ text: String, isSynced: Bool = true) throws(StorageError) {
         if writer?.wantsFile == true, let request = writer?.fileRequest(nowMilliseconds: 1000) {
             let file = try journalDisk { () throws(DiskError) in try request.create(on: disk) }
             _ = writer?.adopt(file)
@@ -48,7 +48,7 @@ final class TextJournal {
         texts.append(text)
     }
 
-    func seal() throws(JournalError) {
+    func seal() throws(StorageError) {
         try writer.take()?.seal(nowMilliseconds: 1000)
     }
 
@@ -112,7 +112,7 @@ struct JournalTests {
         var bytes = try #require(journal.disk.contents(of: journal.lastFile))
         bytes[1024 + 70] ^= 1
         journal.disk.replace(journal.lastFile, with: bytes)
-        let error = #expect(throws: JournalError.self) { try TextJournal(journal.disk) }
+        let error = #expect(throws: StorageError.self) { try TextJournal(journal.disk) }
         guard case .damaged(let file, let offset, let sequence, _) = error else {
             Issue.record("\(String(describing: error))")
             return
@@ -131,7 +131,7 @@ struct JournalTests {
         let names = try journal.disk.list().sorted()
         #expect(names.count >= 4)
         try journal.disk.remove(names[1])
-        #expect(throws: JournalError.self) { try TextJournal(journal.disk) }
+        #expect(throws: StorageError.self) { try TextJournal(journal.disk) }
     }
 
     /// Nobody was promised what was never synced: intact groups behind a lost one are not damage.
@@ -160,7 +160,7 @@ struct JournalTests {
             bytes.replaceSubrange(1024..<1536, with: repeatElement(0, count: 512))
             journal.disk.replace(name, with: bytes)
             if isDamage {
-                #expect(throws: JournalError.self) { try TextJournal(journal.disk) }
+                #expect(throws: StorageError.self) { try TextJournal(journal.disk) }
             } else {
                 #expect(try TextJournal(journal.disk).scan.lostGroups > 0)
             }
@@ -179,7 +179,7 @@ struct JournalTests {
             store(CRC32C.checksum(checked), buffer.baseAddress!, 68)
         }
         journal.disk.replace("journal-0000000001", with: bytes)
-        #expect(throws: JournalError.self) { try TextJournal(journal.disk) }
+        #expect(throws: StorageError.self) { try TextJournal(journal.disk) }
     }
 
     @Test func bytesOfAnotherFileNeverPass() throws {
@@ -218,7 +218,7 @@ struct JournalTests {
         ).create(on: other)
         journal.disk.replace(
             "journal-0000000002", with: try #require(other.contents(of: "journal-0000000002")))
-        #expect(throws: JournalError.foreign(file: "journal-0000000002")) {
+        #expect(throws: StorageError.foreign(file: "journal-0000000002")) {
             try TextJournal(journal.disk)
         }
     }
@@ -239,7 +239,7 @@ struct JournalTests {
             }
             journal.disk.replace("journal-0000000001", with: bytes)
             #expect(
-                throws: JournalError.newerFormat(
+                throws: StorageError.newerFormat(
                     file: "journal-0000000001", version: 200, supported: supported)
             ) { try TextJournal(journal.disk) }
         }
@@ -258,7 +258,7 @@ struct JournalTests {
         var bytes = try #require(journal.disk.contents(of: again.lastFile))
         bytes[0] ^= 1
         journal.disk.replace(again.lastFile, with: bytes)
-        #expect(throws: JournalError.self) { try TextJournal(journal.disk) }
+        #expect(throws: StorageError.self) { try TextJournal(journal.disk) }
     }
 
     /// Every single-bit flip in a small, sealed journal is refused, cut off as a torn seal, or
@@ -286,7 +286,7 @@ struct JournalTests {
         try journal.append("one")
         journal.disk.setCapacity(bytes: 40 << 10)
         let before = try journal.disk.list()
-        let error = #expect(throws: JournalError.self) {
+        let error = #expect(throws: StorageError.self) {
             for number in 0..<60 {
                 try journal.append("\(number) " + String(repeating: "x", count: 1500))
             }

@@ -94,6 +94,14 @@ struct FamilyRecords: ~Copyable {
         return 0
     }
 
+    var changedBytes: Int {
+        (integers?.pointee.memtableBytes ?? 0) + (strings?.pointee.memtableBytes ?? 0)
+    }
+
+    var segmentBytes: Int {
+        (integers?.pointee.segmentBytes ?? 0) + (strings?.pointee.segmentBytes ?? 0)
+    }
+
     // MARK: Looking up
 
     /// Asks the memory system for what `locate` needs.
@@ -411,8 +419,30 @@ struct FamilyRecords: ~Copyable {
 
     /// Removes all records.
     mutating func removeAll() {
-        removeTables()
-        integers = nil
-        strings = nil
+        integers?.pointee.removeAll()
+        strings?.pointee.removeAll()
+    }
+
+    // MARK: Merging
+
+    /// Sets aside what has changed.
+    ///
+    /// - Returns: what is to be merged, nil if there are no records.
+    mutating func freeze() -> TableMerge? {
+        if let integers { return integers.pointee.freeze(family: number) }
+        return strings?.pointee.freeze(family: number)
+    }
+
+    /// Takes over what a merge has made.
+    mutating func adopt(_ segments: [Segment], of merge: TableMerge) {
+        integers?.pointee.adopt(segments, of: merge)
+        strings?.pointee.adopt(segments, of: merge)
+    }
+
+    /// Begins with these segments, in order of their keys.
+    mutating func load(_ segments: [Segment]) {
+        makeTable()
+        integers?.pointee.load(segments.compactMap { $0 as? IntegerSegment })
+        strings?.pointee.load(segments.compactMap { $0 as? StringSegment })
     }
 }

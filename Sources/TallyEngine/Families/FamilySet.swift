@@ -23,6 +23,13 @@ struct FamilySet: ~Copyable {
 
     var recordCount: Int { (0..<count).reduce(0) { $0 + families[$1].recordCount } }
 
+    /// Memory that changes since the last merge take, and segments, bytes.
+    var tableBytes: (changed: Int, segments: Int) {
+        (0..<count).reduce((0, 0)) { sum, index in
+            (sum.0 + families[index].changedBytes, sum.1 + families[index].segmentBytes)
+        }
+    }
+
     /// The family of this number, nil if there is none.
     @inline(__always)
     private borrowing func find(_ number: UInt32) -> UnsafeMutablePointer<FamilyRecords>? {
@@ -85,6 +92,37 @@ struct FamilySet: ~Copyable {
     mutating func removeAll() {
         for index in 0..<count { families[index].removeAll() }
         allocatedBytes = 0
+    }
+
+    // MARK: Merging
+
+    /// Sets aside what has changed in all families.
+    mutating func freeze() -> [TableMerge] {
+        (0..<count).compactMap { families[$0].freeze() }
+    }
+
+    mutating func adopt(_ segments: [Segment], of merge: TableMerge) {
+        guard let family = find(merge.family) else { return }
+        let bytesBefore = family.pointee.allocatedBytes
+        family.pointee.adopt(segments, of: merge)
+        allocatedBytes &+= family.pointee.allocatedBytes &- bytesBefore
+    }
+
+    /// Begins with a schema, before there is any record.
+    mutating func load(_ schema: Schema) {
+        precondition(count == 0, "a schema loaded over another")
+        self.schema = schema
+        follow([])
+    }
+
+    /// Begins a family with these segments.
+    ///
+    /// - Returns: false if the schema has no such family.
+    mutating func load(_ segments: [Segment], family number: UInt32) -> Bool {
+        guard let family = find(number) else { return false }
+        family.pointee.load(segments)
+        allocatedBytes &+= family.pointee.allocatedBytes
+        return true
     }
 
     // MARK: Schema

@@ -20,6 +20,9 @@ struct PlainCounters: ~Copyable {
     @inline(__always)
     var allocatedBytes: Int { table.memtableBytes &+ table.segmentBytes }
 
+    var changedBytes: Int { table.memtableBytes }
+    var segmentBytes: Int { table.segmentBytes }
+
     @inline(__always)
     borrowing func prefetchBucket(_ hash: UInt64) { table.prefetchBucket(hash) }
 
@@ -143,6 +146,18 @@ struct PlainCounters: ~Copyable {
     }
 
     mutating func removeAll() { table.removeAll() }
+
+    /// Sets aside what has changed.
+    mutating func freeze() -> TableMerge { table.freeze(family: 0) }
+
+    mutating func adopt(_ segments: [Segment], of merge: TableMerge) {
+        table.adopt(segments, of: merge)
+    }
+
+    /// Begins with these segments, in order of their keys.
+    mutating func load(_ segments: [Segment]) {
+        table.load(segments.compactMap { $0 as? StringSegment })
+    }
 
     borrowing func forEach(_ body: (UnsafeRawBufferPointer, Int64) -> Void) {
         table.forEach { body($0, Self.decode($1[0])) }

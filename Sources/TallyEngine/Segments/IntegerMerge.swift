@@ -51,7 +51,7 @@ public struct IntegerMerge: Sendable {
                 index + 1 < segments.count
                 ? changes.firstIndex(from: next, notBelow: segments[index + 1].header.firstKey)
                 : changes.count
-            if next == end, output.isAtBoundary, segment.header.columns == columns {
+            if next == end, output.isAtBoundary, segment.isCurrent(columns) {
                 output.take(segment)
             } else {
                 merge(segment, changes, next..<end, &output)

@@ -42,6 +42,9 @@ public class Segment: @unchecked Sendable {
     /// Memory taken, bytes.
     public var allocatedBytes: Int { memory.count }
 
+    /// What the header says its checksum is.
+    public var headerChecksum: UInt32 { SegmentHeader.storedChecksum(bytes) }
+
     /// Memory for a segment of `byteCount` bytes, to be filled and given to `open`.
     public static func allocate(byteCount: Int) -> UnsafeMutableRawBufferPointer {
         let memory = UnsafeMutableRawBufferPointer.allocate(
@@ -128,6 +131,12 @@ public class Segment: @unchecked Sendable {
                 throw .damagedBlock(number: number, offset: offset)
             }
         }
+    }
+
+    /// Whether the segment holds nothing that a table of these columns has no use for. Columns that it
+    /// lacks are at their defaults.
+    func isCurrent(_ columns: [ColumnCoding]) -> Bool {
+        header.columns.allSatisfy(columns.contains)
     }
 
     /// Whether a block's checksum is right.

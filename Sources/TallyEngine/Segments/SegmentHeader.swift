@@ -67,6 +67,11 @@ public struct SegmentHeader: Equatable, Sendable {
     /// The header's own size, bytes, and so where the blocks start.
     public var headerBytes: Int { Self.fixedBytes + columns.count * Self.columnBytes }
 
+    /// The checksum that a header holds; `bytes` starts with it.
+    static func storedChecksum(_ bytes: UnsafeRawBufferPointer) -> UInt32 {
+        UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: fixedBytes - 4, as: UInt32.self))
+    }
+
     /// Writes `headerBytes` bytes.
     func write(to bytes: UnsafeMutableRawPointer) {
         var writer = FieldWriter(bytes)

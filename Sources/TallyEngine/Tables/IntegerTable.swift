@@ -38,6 +38,8 @@ public struct IntegerTable: ~Copyable {
     /// Room for a row as a segment of other columns has it.
     private let foundRow: UnsafeMutablePointer<UInt64>
 
+    /// Changes whenever everything is removed, so that no merge of what was there is adopted.
+    public private(set) var generation: UInt64 = 0
     /// How many more records there are because of what is in the memtable.
     private var memtableRecords = 0
     /// How many records there are. After a column has gone, those that had nothing else are counted
@@ -325,6 +327,7 @@ public struct IntegerTable: ~Copyable {
         var fresh = IntegerMemtable(columnCount: columnCount, hasher: hasher)
         swap(&fresh, &memtable)
         memtableRecords = 0
+        generation += 1
         adopt([], merged: frozen.count)
     }
 

@@ -35,6 +35,8 @@ public struct StringTable: ~Copyable {
     /// Room for a row that nobody wants.
     private let spareRow: UnsafeMutablePointer<UInt64>
 
+    /// Changes whenever everything is removed, so that no merge of what was there is adopted.
+    public private(set) var generation: UInt64 = 0
     /// How many more records there are because of what is in the memtable.
     private var memtableRecords = 0
     /// How many records there are. After a column has gone, those that had nothing else are counted
@@ -276,6 +278,7 @@ public struct StringTable: ~Copyable {
     public mutating func removeAll() {
         memtable.removeAll()
         memtableRecords = 0
+        generation += 1
         adopt([], merged: frozen.count)
     }
 

@@ -25,6 +25,12 @@ public struct JournalConfiguration: Sendable {
     }
 }
 
+/// A journal file that gets no further groups.
+struct FinishedJournalFile {
+    let name: String
+    let lastSequence: UInt64
+}
+
 /// Appends commit groups to a journal's newest file.
 ///
 /// Only one group may be unsynced under `always`: the caller writes, syncs, and only then writes the
@@ -44,6 +50,10 @@ public struct JournalWriter<D: Disk>: ~Copyable {
     private var nextNumber: UInt64
     /// Files before the current one with groups that are not synced.
     private var unsyncedFiles: [(file: D.File, lastSequence: UInt64)] = []
+    /// Files before the current one, oldest first.
+    private var finished: [FinishedJournalFile]
+    /// The first group of the current file.
+    private var firstSequence: UInt64 = 0
     private var hasFailed = false
     /// Whether the journal's last group is a seal, or it has none.
     private var isSealed: Bool
@@ -61,7 +71,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
     init(
         disk: D, configuration: JournalConfiguration, identity: LogIdentity, epoch: UInt32,
         partitionCount: Int, isSealed: Bool, nextNumber: UInt64, sequence: UInt64,
-        logTimeMilliseconds: UInt64
+        logTimeMilliseconds: UInt64, finished: [FinishedJournalFile]
     ) {
         precondition(
             configuration.fileBytes
@@ -78,7 +88,11 @@ public struct JournalWriter<D: Disk>: ~Copyable {
         self.sequence = sequence
         durableSequence = sequence
         self.logTimeMilliseconds = logTimeMilliseconds
+        self.finished = finished
     }
+
+    /// The data's identity.
+    public var logIdentity: LogIdentity { identity }
 
     /// The position of the last group written.
     public var position: Position { Position(epoch: epoch, sequence: sequence) }
@@ -122,7 +136,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
     /// - Throws: `disk`; the writer is then dead.
     public mutating func append(
         _ group: inout CommitGroup, nowMilliseconds: UInt64, isSeal: Bool = false
-    ) throws(JournalError) -> Int {
+    ) throws(StorageError) -> Int {
         precondition(!hasFailed, "journal written after a failure")
         logTimeMilliseconds = max(logTimeMilliseconds, nowMilliseconds)
         let header = GroupHeader(
@@ -131,7 +145,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
             sectionCount: group.sectionCount, entryCount: group.entryCount,
             flags: isSeal ? GroupHeader.sealFlag : 0)
         let extent = header.extentBytes
-        do throws(JournalError) {
+        do throws(StorageError) {
             let wasted = try makeRoom(extent)
             let bytes = group.finish(header, identity: identity, file: currentNumber)
             let (file, start) = (current, offset)
@@ -149,7 +163,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
     /// Moves on to the prepared file if `extent` bytes do not fit into the current one.
     ///
     /// - Returns: bytes left unused in the file that is finished.
-    private mutating func makeRoom(_ extent: Int) throws(JournalError) -> Int {
+    private mutating func makeRoom(_ extent: Int) throws(StorageError) -> Int {
         guard current == nil || configuration.fileBytes - offset < extent else { return 0 }
         guard let next = prepared else {
             let name = JournalFormat.fileName(nextNumber)
@@ -158,6 +172,9 @@ public struct JournalWriter<D: Disk>: ~Copyable {
         var wasted = 0
         if let finished = current {
             wasted = configuration.fileBytes - offset
+            self.finished.append(
+                FinishedJournalFile(
+                    name: JournalFormat.fileName(currentNumber), lastSequence: sequence))
             if durableSequence < sequence { unsyncedFiles.append((finished, sequence)) }
             if unsyncedFiles.count > Self.unsyncedFilesMax {
                 let oldest = unsyncedFiles.removeFirst()
@@ -167,6 +184,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
         }
         current = next
         currentNumber = nextNumber
+        firstSequence = sequence + 1
         nextNumber += 1
         offset = JournalFormat.sectorBytes
         prepared = nil
@@ -176,15 +194,15 @@ public struct JournalWriter<D: Disk>: ~Copyable {
     /// Makes every group written so far survive a power loss.
     ///
     /// - Throws: `disk`; the writer is then dead, and no file is ever synced again.
-    public mutating func sync() throws(JournalError) {
+    public mutating func sync() throws(StorageError) {
         precondition(!hasFailed, "journal synced after a failure")
         guard durableSequence < sequence else { return }
         try syncFiles()
     }
 
-    private mutating func syncFiles() throws(JournalError) {
+    private mutating func syncFiles() throws(StorageError) {
         let files = unsyncedFiles.map(\.file) + (current.map { [$0] } ?? [])
-        do throws(JournalError) {
+        do throws(StorageError) {
             for file in files {
                 try journalDisk { () throws(DiskError) in try file.sync() }
             }
@@ -196,11 +214,29 @@ public struct JournalWriter<D: Disk>: ~Copyable {
         durableSequence = sequence
     }
 
+    /// Removes files whose groups are all in a checkpoint that holds everything up to group `floor`.
+    ///
+    /// The file with the last group stays: it says where history ends.
+    ///
+    /// - Throws: `disk`; the journal is complete all the same.
+    public mutating func trim(to floor: UInt64) throws(StorageError) {
+        let keepsLast = current == nil || durableSequence < firstSequence
+        let removable = finished.prefix { $0.lastSequence <= floor }.count
+        let count = keepsLast ? min(removable, finished.count - 1) : removable
+        guard count > 0 else { return }
+        let names = finished.prefix(count).map(\.name)
+        finished.removeFirst(count)
+        try journalDisk { () throws(DiskError) in
+            for name in names { try disk.remove(name) }
+            try disk.syncDirectory()
+        }
+    }
+
     /// Ends the journal after its last group, if it has no seal yet: writes the seal, cuts off what
     /// is unused and syncs.
     ///
     /// - Throws: `disk`. What was synced before stays so.
-    public consuming func seal(nowMilliseconds: UInt64) throws(JournalError) {
+    public consuming func seal(nowMilliseconds: UInt64) throws(StorageError) {
         if !hasFailed, !isSealed {
             try sync()
             if prepared == nil, current == nil {

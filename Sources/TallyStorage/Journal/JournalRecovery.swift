@@ -20,14 +20,18 @@ public enum JournalRecovery {
     /// - Parameters:
     ///   - identity: Given to a new journal.
     ///   - partitionCount: Given to a new journal.
+    ///   - floor: The last group that a checkpoint holds.
+    ///   - accept: Called after everything has been read and before anything is changed; may refuse.
     ///   - visit: Applies one group; returns a reason to refuse it.
-    /// - Throws: `JournalError`; the journal is then as it was.
+    /// - Throws: `StorageError`; the journal is then as it was.
     public static func open<D: Disk>(
         _ disk: D, configuration: JournalConfiguration, identity: LogIdentity,
-        partitionCount: Int, nowMilliseconds: UInt64,
+        partitionCount: Int, floor: UInt64 = 0, nowMilliseconds: UInt64,
+        accept: (JournalScan) throws(StorageError) -> Void = { _ in },
         visit: (JournalGroup, [GroupSection]) -> String?
-    ) throws(JournalError) -> JournalOpening<D> {
-        let scan = try JournalScanner.scan(disk, visit: visit)
+    ) throws(StorageError) -> JournalOpening<D> {
+        let scan = try JournalScanner.scan(disk, floor: floor, visit: visit)
+        try accept(scan)
         let isClean = scan.endedCleanly
         var highest = scan.highestNumber
         let log = (
@@ -50,9 +54,18 @@ public enum JournalRecovery {
             try remove(disk, obsolete)
         }
 
+        let kept = isClean ? lastWithGroups + 1 : max(0, lastWithGroups)
+        var finished = scan.files[..<kept].compactMap { file in
+            file.sequences.map {
+                FinishedJournalFile(name: file.name, lastSequence: $0.upperBound)
+            }
+        }
         if !isClean, lastWithGroups >= 0 {
             try rewriteUnsynced(disk, scan.files[..<lastWithGroups], scan.durableSequence)
             let last = scan.files[lastWithGroups]
+            finished.append(
+                FinishedJournalFile(
+                    name: JournalFormat.fileName(highest + 1), lastSequence: scan.lastSequence))
             highest += 1
             try copyTail(
                 disk, last,
@@ -69,7 +82,8 @@ public enum JournalRecovery {
         let writer = JournalWriter(
             disk: disk, configuration: configuration, identity: log.identity, epoch: log.epoch,
             partitionCount: log.partitionCount, isSealed: isClean, nextNumber: highest + 1,
-            sequence: scan.lastSequence, logTimeMilliseconds: scan.logTimeMilliseconds)
+            sequence: scan.lastSequence, logTimeMilliseconds: scan.logTimeMilliseconds,
+            finished: finished)
         return JournalOpening(writer: writer, scan: scan)
     }
 
@@ -79,7 +93,7 @@ public enum JournalRecovery {
     /// system could take it for clean and report success.
     private static func rewriteUnsynced<D: Disk>(
         _ disk: D, _ files: ArraySlice<JournalScan.File>, _ durableSequence: UInt64
-    ) throws(JournalError) {
+    ) throws(StorageError) {
         for file in files where (file.sequences?.upperBound ?? 0) > durableSequence {
             try journalDisk { () throws(DiskError) in
                 let open = try disk.open(file.name)
@@ -104,7 +118,7 @@ public enum JournalRecovery {
     /// Writes the intact groups of `source` into a new file of the number in `header`.
     private static func copyTail<D: Disk>(
         _ disk: D, _ source: JournalScan.File, header: JournalFileHeader
-    ) throws(JournalError) {
+    ) throws(StorageError) {
         try journalDisk { () throws(DiskError) in
             let bytes = UnsafeMutableRawBufferPointer.allocate(
                 byteCount: source.endOffset, alignment: JournalFormat.memoryAlignment)
@@ -141,7 +155,7 @@ public enum JournalRecovery {
     /// Gives files whose content may be wanted for an inquiry a name under which nothing counts.
     private static func setAside<D: Disk>(
         _ disk: D, _ names: [String]
-    ) throws(JournalError) {
+    ) throws(StorageError) {
         guard !names.isEmpty else { return }
         try journalDisk { () throws(DiskError) in
             for name in names { try disk.rename(name, to: name + ".set-aside") }
@@ -149,7 +163,7 @@ public enum JournalRecovery {
         }
     }
 
-    private static func remove<D: Disk>(_ disk: D, _ names: [String]) throws(JournalError) {
+    private static func remove<D: Disk>(_ disk: D, _ names: [String]) throws(StorageError) {
         guard !names.isEmpty else { return }
         try journalDisk { () throws(DiskError) in
             for name in names { try disk.remove(name) }

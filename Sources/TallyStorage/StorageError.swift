@@ -1,12 +1,18 @@
 import TallyCore
 
-/// Why a journal cannot be opened or written.
-public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
+/// Why data cannot be opened or written.
+public enum StorageError: Error, Equatable, Sendable, CustomStringConvertible {
     /// What should be group `sequence` is not intact although it once was on disk.
     case damaged(file: String, offset: Int, sequence: UInt64, reason: String)
     /// The file was written by a version that this one does not know.
     case newerFormat(file: String, version: UInt32, supported: UInt32)
-    /// The file does not belong to the journal beside it.
+    /// The manifest or a segment is not what was written.
+    case damagedFile(String, reason: String)
+    /// A file that the manifest names is not there.
+    case missing(file: String)
+    /// The journal does not reach what the manifest reflects, or does not begin where it ends.
+    case incompleteJournal(reason: String)
+    /// The file does not belong to the data beside it.
     case foreign(file: String)
     /// An intact group could not be applied.
     case rejected(file: String, offset: Int, sequence: UInt64, reason: String)
@@ -21,7 +27,10 @@ public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
         case .newerFormat(let file, let version, let supported):
             "\(file) has format version \(version); this program reads up to \(supported)"
         case .foreign(let file):
-            "\(file) belongs to another journal"
+            "\(file) belongs to other data"
+        case .damagedFile(let file, let reason): "\(file) is damaged: \(reason)"
+        case .missing(let file): "\(file) is missing, and the manifest names it"
+        case .incompleteJournal(let reason): "the journal is incomplete: \(reason)"
         case .rejected(let file, let offset, let sequence, let reason):
             "\(file) cannot be applied at byte \(offset), sequence \(sequence): \(reason)"
         case .disk(let error): error.description

@@ -9,6 +9,8 @@ public import TallyCore
 /// before it.
 public struct JournalScanner<D: Disk> {
     private let disk: D
+    /// The last group that nobody needs.
+    private let floor: UInt64
     private var result = JournalScan()
     private var expected: UInt64 = 1
     /// Where history ends as far as files have been read.
@@ -21,24 +23,27 @@ public struct JournalScanner<D: Disk> {
         var isTorn: Bool
     }
 
-    private init(disk: D) {
+    private init(disk: D, floor: UInt64) {
         self.disk = disk
+        self.floor = floor
     }
 
     /// Reads all groups in order.
     ///
-    /// - Parameter visit: Called with each intact group and its sections; may refuse it with a
-    ///   reason.
-    /// - Throws: `JournalError`.
+    /// - Parameters:
+    ///   - floor: The last group that a checkpoint holds: files may be missing whose groups are not
+    ///     later.
+    ///   - visit: Called with each intact group and its sections; may refuse it with a reason.
+    /// - Throws: `StorageError`.
     /// - Complexity: O(bytes). Holds one file in memory.
     public static func scan(
-        _ disk: D, visit: (JournalGroup, [GroupSection]) -> String?
-    ) throws(JournalError) -> JournalScan {
-        var scanner = JournalScanner(disk: disk)
+        _ disk: D, floor: UInt64 = 0, visit: (JournalGroup, [GroupSection]) -> String?
+    ) throws(StorageError) -> JournalScan {
+        var scanner = JournalScanner(disk: disk, floor: floor)
         for file in try scanner.openFiles() {
             try scanner.scan(file, visit)
         }
-        return scanner.finish()
+        return try scanner.finish()
     }
 
     // MARK: Files
@@ -51,7 +56,7 @@ public struct JournalScanner<D: Disk> {
 
     /// All files that count, in order: without those that a later one replaces and without those
     /// whose creation a crash interrupted.
-    private mutating func openFiles() throws(JournalError) -> [OpenFile] {
+    private mutating func openFiles() throws(StorageError) -> [OpenFile] {
         let numbers = try journalDisk { () throws(DiskError) in try disk.list() }
             .compactMap(JournalFormat.fileNumber).sorted()
         var files: [OpenFile] = []
@@ -95,7 +100,7 @@ public struct JournalScanner<D: Disk> {
     /// Empty, it can go; otherwise it is kept under another name, for somebody to look at.
     private mutating func judgeUnreadable(
         _ files: [(name: String, number: UInt64)], lastNumber: UInt64?
-    ) throws(JournalError) {
+    ) throws(StorageError) {
         for (name, number) in files {
             let file = try journalDisk { () throws(DiskError) in try disk.open(name) }
             let bytes = try load(file)
@@ -112,7 +117,7 @@ public struct JournalScanner<D: Disk> {
         }
     }
 
-    private func header(of file: D.File, name: String) throws(JournalError) -> JournalFileHeader? {
+    private func header(of file: D.File, name: String) throws(StorageError) -> JournalFileHeader? {
         let bytes = UnsafeMutableRawBufferPointer.allocate(
             byteCount: JournalFileHeader.byteCount, alignment: 16)
         defer { bytes.deallocate() }
@@ -131,7 +136,7 @@ public struct JournalScanner<D: Disk> {
         }
     }
 
-    private func load(_ file: D.File) throws(JournalError) -> UnsafeMutableRawBufferPointer {
+    private func load(_ file: D.File) throws(StorageError) -> UnsafeMutableRawBufferPointer {
         try journalDisk { () throws(DiskError) in
             let bytes = UnsafeMutableRawBufferPointer.allocate(
                 byteCount: try file.size(), alignment: 16)
@@ -149,7 +154,7 @@ public struct JournalScanner<D: Disk> {
 
     private mutating func scan(
         _ file: OpenFile, _ visit: (JournalGroup, [GroupSection]) -> String?
-    ) throws(JournalError) {
+    ) throws(StorageError) {
         let buffer = try load(file.file)
         defer { buffer.deallocate() }
         let bytes = UnsafeRawBufferPointer(buffer)
@@ -157,6 +162,12 @@ public struct JournalScanner<D: Disk> {
             name: file.name, number: file.header.number, epoch: file.header.epoch,
             byteCount: bytes.count)
         var offset = JournalFormat.sectorBytes
+        if let first = group(bytes, offset, file.header), first.sequence > expected,
+            first.sequence <= floor + 1
+        {
+            // Files before this one have been trimmed.
+            expected = first.sequence
+        }
         while result.lostGroups == 0, let header = group(bytes, offset, file.header),
             header.sequence == expected || header.isSeal && header.sequence + 1 == expected
         {
@@ -179,7 +190,7 @@ public struct JournalScanner<D: Disk> {
     }
 
     /// Decides what intact groups behind the end of history mean.
-    private mutating func judge(_ later: [GroupHeader]) throws(JournalError) {
+    private mutating func judge(_ later: [GroupHeader]) throws(StorageError) {
         guard let end else { return }
         if let proof = later.first(where: { $0.durableSequence >= expected }) {
             throw .damaged(
@@ -192,7 +203,7 @@ public struct JournalScanner<D: Disk> {
     private mutating func visitGroup(
         _ header: GroupHeader, _ bytes: UnsafeRawBufferPointer, _ offset: Int, _ file: OpenFile,
         _ visit: (JournalGroup, [GroupSection]) -> String?
-    ) throws(JournalError) {
+    ) throws(StorageError) {
         let start = offset + GroupHeader.byteCount
         let payload = UnsafeRawBufferPointer(
             rebasing: bytes[start..<(start + Int(header.payloadBytes))])
@@ -249,7 +260,12 @@ public struct JournalScanner<D: Disk> {
         return groups
     }
 
-    private mutating func finish() -> JournalScan {
+    private mutating func finish() throws(StorageError) -> JournalScan {
+        guard result.lastSequence >= floor else {
+            throw .incompleteJournal(
+                reason: "it ends at group \(result.lastSequence), and the manifest reflects "
+                    + "group \(floor)")
+        }
         result.isTorn = end?.isTorn ?? false
         if result.lostGroups > 0 { result.isSealed = false }
         return result
@@ -344,7 +360,7 @@ public struct JournalScan: Sendable {
 /// Runs `body` with the disk's errors as the journal's.
 func journalDisk<Value: ~Copyable>(
     _ body: () throws(DiskError) -> Value
-) throws(JournalError) -> Value {
+) throws(StorageError) -> Value {
     do throws(DiskError) {
         return try body()
     } catch {

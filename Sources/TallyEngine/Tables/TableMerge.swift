@@ -1,0 +1,84 @@
+public import TallyCore
+
+/// What one table has set aside to be merged, of whatever kind its keys are.
+///
+/// Nothing here changes, so it may run on any thread while the table goes on serving.
+public struct TableMerge: Sendable {
+    private enum Input: Sendable {
+        case integer(IntegerMerge)
+        case string(StringMerge)
+    }
+
+    /// The family's number, 0 for plain keys.
+    public let family: UInt32
+    /// Of the table when it was frozen.
+    fileprivate let generation: UInt64
+    private let input: Input
+
+    fileprivate init(_ merge: IntegerMerge, family: UInt32, generation: UInt64) {
+        self.family = family
+        self.generation = generation
+        input = .integer(merge)
+    }
+
+    fileprivate init(_ merge: StringMerge, family: UInt32, generation: UInt64) {
+        self.family = family
+        self.generation = generation
+        input = .string(merge)
+    }
+
+    /// The segments that there are, in order of their keys.
+    public var segments: [Segment] {
+        switch input {
+        case .integer(let merge): merge.segments
+        case .string(let merge): merge.segments
+        }
+    }
+
+    /// How many memtables are to be merged; with none, `segments` are all there is.
+    public var memtableCount: Int {
+        switch input {
+        case .integer(let merge): merge.memtableCount
+        case .string(let merge): merge.memtableCount
+        }
+    }
+
+    /// Makes the segments that hold everything; some of them may be those that there are.
+    ///
+    /// - Parameters: Whose segments they become, and up to which commit group.
+    /// - Complexity: O(changes × log changes + records of the segments that have any).
+    public func run(partition: Int, sequence: UInt64, identity: LogIdentity) -> [Segment] {
+        switch input {
+        case .integer(let merge):
+            merge.run(
+                partition: partition, family: family, sequence: sequence, identity: identity)
+        case .string(let merge):
+            merge.run(
+                partition: partition, family: family, sequence: sequence, identity: identity)
+        }
+    }
+}
+
+extension IntegerTable {
+    mutating func freeze(family: UInt32) -> TableMerge {
+        freeze()
+        return TableMerge(mergeInput, family: family, generation: generation)
+    }
+
+    mutating func adopt(_ segments: [Segment], of merge: TableMerge) {
+        guard merge.generation == generation else { return }
+        adopt(segments.compactMap { $0 as? IntegerSegment }, merged: merge.memtableCount)
+    }
+}
+
+extension StringTable {
+    mutating func freeze(family: UInt32) -> TableMerge {
+        freeze()
+        return TableMerge(mergeInput, family: family, generation: generation)
+    }
+
+    mutating func adopt(_ segments: [Segment], of merge: TableMerge) {
+        guard merge.generation == generation else { return }
+        adopt(segments.compactMap { $0 as? StringSegment }, merged: merge.memtableCount)
+    }
+}

@@ -1,0 +1,97 @@
+import TallyCore
+import TallyEngine
+internal import Synchronization
+
+/// The state of all partitions between two commit groups, set aside to be merged and written.
+struct CheckpointCut: Sendable {
+    /// The last group that it reflects.
+    let sequence: UInt64
+    let schema: Schema
+    /// For each partition what is to be merged.
+    let merges: [[TableMerge]]
+}
+
+/// What the committer and the checkpointer, on threads of their own, ask of each other.
+final class CheckpointExchange: Sendable {
+    private let isCutWanted = Atomic<Bool>(false)
+    private let cut = Locked<CheckpointCut?>(nil)
+    /// A group that must be on disk although the durability does not ask for it; 0 for none.
+    private let syncTarget = Atomic<UInt64>(0)
+    /// The last group that nobody needs any more, 0 if that has not changed.
+    private let trimFloor = Atomic<UInt64>(0)
+    private let journalBytes = Atomic<Int>(0)
+    private let synced = Atomic<UInt64>(0)
+    /// The log time of the last group written, and of the cut's, milliseconds since 1970.
+    private let logTime = Atomic<UInt64>(0)
+    private let cutSequence = Atomic<UInt64>(0)
+    private let cutLogTime = Atomic<UInt64>(0)
+
+    // MARK: The checkpointer's side
+
+    /// Asks for a cut; the committer must then be woken.
+    func requestCut() { isCutWanted.store(true, ordering: .sequentiallyConsistent) }
+
+    /// The cut that was asked for, once.
+    func takeCut() -> CheckpointCut? { cut.withLock { $0.take() } }
+
+    /// Asks for a group to be brought to the disk; the committer must then be woken.
+    func requestSync(to sequence: UInt64) {
+        syncTarget.store(sequence, ordering: .sequentiallyConsistent)
+    }
+
+    /// Says that a checkpoint holds everything up to group `sequence`.
+    func setTrimFloor(_ sequence: UInt64) {
+        trimFloor.store(sequence, ordering: .sequentiallyConsistent)
+    }
+
+    /// Journal bytes written since this was last reset.
+    var journalBytesWritten: Int { journalBytes.load(ordering: .relaxed) }
+
+    func resetJournalBytes() { journalBytes.store(0, ordering: .relaxed) }
+
+    /// The log time of the last cut, once its last group has been written.
+    var cutLogTimeMilliseconds: UInt64 { cutLogTime.load(ordering: .acquiring) }
+
+    // MARK: The committer's side
+
+    /// Whether there is anything to do for the checkpointer.
+    var hasRequest: Bool {
+        isCutWanted.load(ordering: .sequentiallyConsistent)
+            || trimFloor.load(ordering: .sequentiallyConsistent) > 0
+            || syncTarget.load(ordering: .sequentiallyConsistent)
+                > synced.load(ordering: .relaxed)
+    }
+
+    func takeCutRequest() -> Bool {
+        isCutWanted.load(ordering: .relaxed)
+            && isCutWanted.exchange(false, ordering: .sequentiallyConsistent)
+    }
+
+    func offer(_ cut: CheckpointCut) {
+        cutSequence.store(cut.sequence, ordering: .relaxed)
+        cutLogTime.store(logTime.load(ordering: .relaxed), ordering: .releasing)
+        self.cut.withLock { $0 = cut }
+    }
+
+    /// Whether some group up to `sequence`, the last one written, must be synced.
+    func wantsSync(to sequence: UInt64) -> Bool {
+        let target = syncTarget.load(ordering: .sequentiallyConsistent)
+        guard target > synced.load(ordering: .relaxed) else { return false }
+        synced.store(target, ordering: .relaxed)
+        return true
+    }
+
+    func takeTrimFloor() -> UInt64? {
+        let floor = trimFloor.exchange(0, ordering: .sequentiallyConsistent)
+        return floor == 0 ? nil : floor
+    }
+
+    /// Takes note of a group that has been written.
+    func note(sequence: UInt64, bytes: Int, logTimeMilliseconds: UInt64) {
+        journalBytes.wrappingAdd(bytes, ordering: .relaxed)
+        logTime.store(logTimeMilliseconds, ordering: .relaxed)
+        if sequence == cutSequence.load(ordering: .relaxed) {
+            cutLogTime.store(logTimeMilliseconds, ordering: .releasing)
+        }
+    }
+}

@@ -1,0 +1,147 @@
+public import TallyCore
+internal import Synchronization
+public import TallyStorage
+
+/// When checkpoints are made.
+public struct CheckpointConfiguration: Sendable {
+    /// Journal bytes from which on a checkpoint is made.
+    public var journalBytesMax = Limits.checkpointJournalBytes
+    /// Longest time between a change and a checkpoint that holds it, seconds.
+    public var secondsMax = Limits.checkpointSeconds
+    /// Memory for changes from which on a checkpoint is made, bytes, where segments take little; a
+    /// quarter of the segments' memory where they take more.
+    public var changedBytesMax = Limits.checkpointChangedBytes
+
+    /// What `Limits` names.
+    public init() {}
+}
+
+/// What `CheckpointThread` tells its owner.
+public enum CheckpointEvent: Sendable {
+    /// A checkpoint of everything up to a group is on disk.
+    case finished(sequence: UInt64, segmentsWritten: Int, bytesWritten: Int, milliseconds: UInt64)
+    /// A checkpoint was given up; what is on disk is as good as before, and another will be tried.
+    case failed(DiskError)
+}
+
+/// The thread that makes checkpoints.
+public final class CheckpointThread<D: Disk>: Sendable {
+    private let checkpointer: Checkpointer<D>
+    private let node: Node
+    private let clock: any Clock
+    private let configuration: CheckpointConfiguration
+    private let onEvent: @Sendable (CheckpointEvent) -> Void
+    private let wakeUp = WakeUp()
+    private let isWanted = Atomic<Bool>(false)
+    private let isStopping = Atomic<Bool>(false)
+    private let thread = Locked<DedicatedThread?>(nil)
+
+    /// How often the need for a checkpoint is looked at, nanoseconds.
+    private static var pollNanoseconds: Int { 200_000_000 }
+    /// Wait after a checkpoint that was given up, nanoseconds.
+    private static var retryNanoseconds: UInt64 { 5_000_000_000 }
+    /// Wait for the journal's thread, nanoseconds.
+    private static var waitNanoseconds: Int { 2_000_000 }
+
+    /// - Parameter onEvent: Called on the checkpoint thread; must not block.
+    public init(
+        _ checkpointer: Checkpointer<D>, node: Node, clock: any Clock,
+        configuration: CheckpointConfiguration,
+        onEvent: @escaping @Sendable (CheckpointEvent) -> Void
+    ) {
+        self.checkpointer = checkpointer
+        self.node = node
+        self.clock = clock
+        self.configuration = configuration
+        self.onEvent = onEvent
+    }
+
+    /// Starts the thread.
+    public func start() {
+        thread.withLock { thread in
+            precondition(thread == nil, "started twice")
+            thread = DedicatedThread(named: "checkpoint") { self.run() }
+        }
+    }
+
+    /// Asks for a checkpoint now.
+    public func request() {
+        isWanted.store(true, ordering: .sequentiallyConsistent)
+        wakeUp.signal()
+    }
+
+    /// Ends the thread after a last checkpoint, of everything that has been executed. The journal's
+    /// thread must still run.
+    public func stop() {
+        isStopping.store(true, ordering: .sequentiallyConsistent)
+        wakeUp.signal()
+        thread.withLock { $0.take() }?.join()
+    }
+
+    private func run() {
+        var lastNanoseconds = clock.monotonicNanoseconds()
+        var notBefore: UInt64 = 0
+        while !isStopping.load(ordering: .sequentiallyConsistent) {
+            wakeUp.sleep(nanoseconds: Self.pollNanoseconds) {
+                isStopping.load(ordering: .sequentiallyConsistent)
+                    || isWanted.load(ordering: .sequentiallyConsistent)
+            }
+            let isAsked = isWanted.exchange(false, ordering: .sequentiallyConsistent)
+            guard !isStopping.load(ordering: .sequentiallyConsistent),
+                isAsked || clock.monotonicNanoseconds() >= notBefore && isDue(since: lastNanoseconds)
+            else { continue }
+            let isMade = makeCheckpoint()
+            lastNanoseconds = clock.monotonicNanoseconds()
+            if !isMade { notBefore = lastNanoseconds + Self.retryNanoseconds }
+        }
+        if hasChanges { _ = makeCheckpoint() }
+    }
+
+    /// Whether anything has changed that no checkpoint holds.
+    private var hasChanges: Bool { node.countAll().sequence > checkpointer.checkpointSequence }
+
+    private func isDue(since lastNanoseconds: UInt64) -> Bool {
+        if node.checkpoints.journalBytesWritten >= configuration.journalBytesMax { return true }
+        let seconds = (clock.monotonicNanoseconds() - lastNanoseconds) / 1_000_000_000
+        if seconds >= UInt64(configuration.secondsMax), hasChanges { return true }
+        let (changed, segments) = node.tableBytes()
+        return changed >= max(configuration.changedBytesMax, segments / 4) && hasChanges
+    }
+
+    /// - Returns: false if it was given up.
+    private func makeCheckpoint() -> Bool {
+        let started = clock.monotonicNanoseconds()
+        checkpointer.begin()
+        node.wakeUp.signal()
+        do throws(DiskError) {
+            while true {
+                let stepStarted = clock.monotonicNanoseconds()
+                switch try checkpointer.step() {
+                case .idle: return true
+                case .waiting:
+                    node.wakeUp.signal()
+                    pause(Self.waitNanoseconds)
+                case .working:
+                    // Half of one core at most, unless everybody waits for the end.
+                    guard !isStopping.load(ordering: .relaxed) else { continue }
+                    pause(Int(clock.monotonicNanoseconds() - stepStarted))
+                case .finished(let sequence, let segmentsWritten, let bytesWritten):
+                    node.wakeUp.signal()
+                    onEvent(
+                        .finished(
+                            sequence: sequence, segmentsWritten: segmentsWritten,
+                            bytesWritten: bytesWritten,
+                            milliseconds: (clock.monotonicNanoseconds() - started) / 1_000_000))
+                    return true
+                }
+            }
+        } catch {
+            onEvent(.failed(error))
+            return false
+        }
+    }
+
+    private func pause(_ nanoseconds: Int) {
+        wakeUp.sleep(nanoseconds: nanoseconds) { false }
+    }
+}

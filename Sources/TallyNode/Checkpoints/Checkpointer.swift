@@ -1,0 +1,202 @@
+import TallyCore
+import TallyEngine
+public import TallyStorage
+
+/// Brings the state of all partitions to the disk from time to time, so that the journal below can go.
+///
+/// A round takes a cut between two commit groups, merges what has changed partition by partition, writes
+/// the segments that are new, waits until the journal holds the cut's last group, and replaces the
+/// manifest. One thread drives it (`CheckpointThread`); a simulation drives it step by step.
+public final class Checkpointer<D: Disk>: @unchecked Sendable {
+    // Sendable because only the driving thread calls it.
+    private let node: Node
+    private let disk: D
+    private let clock: any Clock
+    private let identity: LogIdentity
+    private let epoch: UInt32
+    /// The manifest on disk.
+    private var published: Manifest?
+    private var nextNumber: UInt64
+    /// The files of segments that are in memory. The segments are kept so that no other takes their
+    /// place.
+    private var files: [ObjectIdentifier: (segment: Segment, file: Manifest.Segment)] = [:]
+    private var phase = Phase.idle
+
+    private enum Phase {
+        case idle
+        /// The committer has been asked for a cut.
+        case requested
+        case merging(Round)
+        /// All is written; the journal may not hold the cut yet.
+        case publishing(Round)
+    }
+
+    private struct Round {
+        let cut: CheckpointCut
+        var tables: [[Manifest.Table]] = []
+        /// Files written in this round.
+        var written: [UInt64] = []
+    }
+
+    /// What a step came to.
+    public enum Step: Equatable, Sendable {
+        /// Nothing is to be done.
+        case idle
+        /// The journal's thread must move first.
+        case waiting
+        /// Something was done, and there is more.
+        case working
+        /// A checkpoint of everything up to this group is on disk.
+        case finished(sequence: UInt64, segmentsWritten: Int, bytesWritten: Int)
+    }
+
+    private var bytesWritten = 0
+
+    init(
+        node: Node, disk: D, clock: any Clock, identity: LogIdentity, epoch: UInt32,
+        published: Manifest?, nextNumber: UInt64,
+        files: [(segment: Segment, file: Manifest.Segment)]
+    ) {
+        self.node = node
+        self.disk = disk
+        self.clock = clock
+        self.identity = identity
+        self.epoch = epoch
+        self.published = published
+        self.nextNumber = nextNumber
+        for entry in files { self.files[ObjectIdentifier(entry.segment)] = entry }
+    }
+
+    /// The last group that a checkpoint holds, 0 for none.
+    public var checkpointSequence: UInt64 { published?.position.sequence ?? 0 }
+
+    /// Whether no round is under way.
+    public var isIdle: Bool {
+        if case .idle = phase { true } else { false }
+    }
+
+    /// Begins a round, unless one is under way. The committer must then be woken.
+    public func begin() {
+        guard isIdle else { return }
+        node.checkpoints.resetJournalBytes()
+        node.checkpoints.requestCut()
+        phase = .requested
+        bytesWritten = 0
+    }
+
+    /// Does the next part of a round: one partition, or the manifest.
+    ///
+    /// - Throws: `DiskError`; the round is then given up, and what is on disk is as good as before.
+    public func step() throws(DiskError) -> Step {
+        switch phase {
+        case .idle: return .idle
+        case .requested:
+            guard let cut = node.checkpoints.takeCut() else { return .waiting }
+            phase = .merging(Round(cut: cut))
+            return .working
+        case .merging(var round):
+            do throws(DiskError) {
+                try mergePartition(&round)
+            } catch {
+                giveUp(round)
+                throw error
+            }
+            let isDone = round.tables.count == round.cut.merges.count
+            phase = isDone ? .publishing(round) : .merging(round)
+            return .working
+        case .publishing(let round):
+            guard node.gate.durableSequence >= round.cut.sequence else {
+                node.checkpoints.requestSync(to: round.cut.sequence)
+                return .waiting
+            }
+            do throws(DiskError) {
+                try publish(round)
+            } catch {
+                // Which manifest counts is not known, so no file goes.
+                phase = .idle
+                throw error
+            }
+            phase = .idle
+            return .finished(
+                sequence: round.cut.sequence, segmentsWritten: round.written.count,
+                bytesWritten: bytesWritten)
+        }
+    }
+
+    // MARK: One partition
+
+    private func mergePartition(_ round: inout Round) throws(DiskError) {
+        let partition = round.tables.count
+        var tables: [Manifest.Table] = []
+        var results: [(merge: TableMerge, segments: [Segment])] = []
+        for merge in round.cut.merges[partition] {
+            let segments =
+                merge.memtableCount == 0
+                ? merge.segments
+                : merge.run(
+                    partition: partition, sequence: round.cut.sequence, identity: identity)
+            results.append((merge, segments))
+            if !segments.isEmpty {
+                var references: [Manifest.Segment] = []
+                for segment in segments { references.append(try file(of: segment, &round)) }
+                tables.append(Manifest.Table(family: merge.family, segments: references))
+            }
+        }
+        node.adopt(results.filter { $0.merge.memtableCount > 0 }, partition: partition)
+        forget(results)
+        round.tables.append(tables)
+    }
+
+    /// The file that holds a segment, written now if there is none.
+    private func file(
+        of segment: Segment, _ round: inout Round
+    ) throws(DiskError) -> Manifest.Segment {
+        if let known = files[ObjectIdentifier(segment)] { return known.file }
+        let number = nextNumber
+        nextNumber += 1
+        try CheckpointFiles.writeSegment(segment.bytes, number: number, on: disk)
+        round.written.append(number)
+        bytesWritten += segment.bytes.count
+        let file = Manifest.Segment(
+            number: number, byteCount: UInt64(segment.bytes.count),
+            headerChecksum: segment.headerChecksum)
+        files[ObjectIdentifier(segment)] = (segment, file)
+        return file
+    }
+
+    /// Lets go of segments that merges have replaced.
+    private func forget(_ results: [(merge: TableMerge, segments: [Segment])]) {
+        for (merge, segments) in results {
+            let kept = Set(segments.map { ObjectIdentifier($0) })
+            for old in merge.segments where !kept.contains(ObjectIdentifier(old)) {
+                files[ObjectIdentifier(old)] = nil
+            }
+        }
+    }
+
+    private func giveUp(_ round: Round) {
+        phase = .idle
+        let written = Set(round.written)
+        files = files.filter { !written.contains($0.value.file.number) }
+        // What cannot be removed now is a stray, and goes at the next start.
+        try? CheckpointFiles.removeSegments(round.written, on: disk)
+    }
+
+    // MARK: All of them
+
+    private func publish(_ round: Round) throws(DiskError) {
+        let manifest = Manifest(
+            identity: identity,
+            position: Position(epoch: epoch, sequence: round.cut.sequence),
+            logTimeMilliseconds: node.checkpoints.cutLogTimeMilliseconds,
+            createdMilliseconds: clock.wallMilliseconds(), nextSegment: nextNumber,
+            schema: round.cut.schema, partitions: round.tables)
+        try CheckpointFiles.replaceManifest(manifest, on: disk)
+        let kept = Set(manifest.segments.map(\.number))
+        let obsolete = published?.segments.map(\.number).filter { !kept.contains($0) } ?? []
+        published = manifest
+        node.checkpoints.setTrimFloor(round.cut.sequence)
+        files = files.filter { kept.contains($0.value.file.number) }
+        try CheckpointFiles.removeSegments(obsolete, on: disk)
+    }
+}

@@ -76,7 +76,7 @@ let package = Package(
             "TallyServerTests",
             ["TallyCore", "TallyRESP", "TallyStorage", "TallyNode", "TallyServer"],
             products: [.product(name: "NIOCore", package: "swift-nio")]),
-        test("SimulationTests", ["TallyCore", "TallyStorage", "TallyNode"]),
+        test("SimulationTests", ["TallyCore", "TallyEngine", "TallyStorage", "TallyNode"]),
     ]
 )
 

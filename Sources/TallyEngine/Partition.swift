@@ -190,6 +190,13 @@ public struct Partition: ~Copyable {
         plain.forEach(body)
     }
 
+    /// Calls `body` with the key and the values of every record of a family, in no order.
+    public borrowing func forEachRecord(
+        family: UInt32, _ body: (RecordKey, UnsafeBufferPointer<Int64>) -> Void
+    ) {
+        families.forEach(family: family, body)
+    }
+
     /// Traps if any internal promise is broken. For tests.
     public borrowing func checkInvariants() {
         plain.checkInvariants()

@@ -1,5 +1,5 @@
 public import TallyCore
-import TallyEngine
+public import TallyEngine
 internal import Synchronization
 
 /// One process's partitions: where operations are executed, by any thread, one batch at a time.
@@ -336,6 +336,18 @@ public final class Node: @unchecked Sendable {
         for index in 0..<partitionCount {
             locks[lockIndex(index)].withLock { _ in
                 partitions.partition(index).pointee.forEachPlainKey(body)
+            }
+        }
+    }
+
+    /// Calls `body` with the key and the values of every record of a family, one partition after the
+    /// other, each locked meanwhile.
+    public func forEachRecord(
+        family: UInt32, _ body: (RecordKey, UnsafeBufferPointer<Int64>) -> Void
+    ) {
+        for index in 0..<partitionCount {
+            locks[lockIndex(index)].withLock { _ in
+                partitions.partition(index).pointee.forEachRecord(family: family, body)
             }
         }
     }

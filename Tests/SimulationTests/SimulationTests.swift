@@ -23,6 +23,13 @@ struct SimulationTests {
             "run again with TALLY_SIMULATION_SEED=\(seed); \(world.trace.suffix(12))")
     }
 
+    /// The lives that are lived are not dull ones.
+    @Test func checkpointsAreMadeBetweenCrashes() {
+        var world = World(seed: 1)
+        world.run(steps: 3000)
+        #expect(world.checkpoints > 20 && world.crashes > 20)
+    }
+
     @Test(arguments: [1, 7, 12, 30] as [UInt64])
     func aSeedReplaysExactly(seed: UInt64) {
         var first = World(seed: seed)

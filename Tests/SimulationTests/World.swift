@@ -1,4 +1,5 @@
 import TallyCore
+import TallyEngine
 import TallyNode
 import TallyStorage
 import TallyTestSupport
@@ -24,7 +25,11 @@ struct World {
     private let clock = SimulatedClock()
     private let durability: Durability
     private let plantedBug: PlantedBug?
-    private var served: (node: Node, committer: Committer<SimulatedDisk>)?
+    private var served:
+        (
+            node: Node, committer: Committer<SimulatedDisk>,
+            checkpointer: Checkpointer<SimulatedDisk>
+        )?
 
     private var model: [String: Int64] = [:]
     private var states: [UInt64: [String: Int64]] = [0: [:]]
@@ -41,6 +46,7 @@ struct World {
     /// What happened, for comparing two runs of one seed.
     private(set) var trace: [String] = []
     private(set) var crashes = 0
+    private(set) var checkpoints = 0
 
     init(seed: UInt64, plantedBug: PlantedBug? = nil) {
         self.seed = seed
@@ -90,9 +96,10 @@ struct World {
         clock.advance(nanoseconds: UInt64.random(in: 0..<5_000_000, using: &random))
         guard served != nil else { return open() }
         switch Int.random(in: 0..<100, using: &random) {
-        case 0..<60: execute()
-        case 60..<85: commit()
-        case 85..<93: acknowledge()
+        case 0..<50: execute()
+        case 50..<75: commit()
+        case 75..<83: acknowledge()
+        case 83..<93: checkpoint()
         case 93..<95: prepareSpace()
         case 95: disk.setCapacity(bytes: [200 << 10, .max].randomElement(using: &random) ?? .max)
         case 96: stop(isClean: true)
@@ -106,25 +113,56 @@ struct World {
         var batch = node.makeBatch()
         let count = Int.random(in: 1...20, using: &random)
         let isUnit = random.once(in: 5)
-        let steps = (0..<count).map { _ in WorldStep(isUnit: isUnit, &random) }
+        let steps = (0..<count).map { _ in
+            WorldStep(
+                isUnit: isUnit, hasRecords: !isUnit || model[WorldStep.schemaKey] != nil, &random)
+        }
         let keys = steps.map(\.keyBytes)
         defer { for key in keys { key.deallocate() } }
+        if random.once(in: 60), model[WorldStep.schemaKey] == nil { return declare(node, &batch) }
         if random.once(in: 100) {
             batch.appendClear()
             guard node.execute(&batch) == .done else { return }
-            if batch.outcomes[0].status != .journalFull { model = [:] }
+            if batch.outcomes[0].status != .journalFull {
+                model = model.filter { $0.key == WorldStep.schemaKey }
+            }
             finish(batch.latestSequence(0..<batch.count))
             return
         }
-        for (step, key) in zip(steps, keys) {
-            batch.append(step.kind, key: key, operand: step.operand)
-        }
+        for (step, key) in zip(steps, keys) { step.append(key, to: &batch) }
         if isUnit { batch.makeUnit(from: 0) }
         guard node.execute(&batch) == .done else { return }
         for (index, step) in steps.enumerated() {
             check(batch.outcomes[index], of: step)
         }
         finish(batch.latestSequence(0..<batch.count))
+    }
+
+    /// Declares a family; its records are keys that begin with `WorldStep.recordPrefix`.
+    private mutating func declare(_ node: Node, _ batch: inout OperationBatch) {
+        for text in WorldStep.declaration {
+            guard let change = text.withBytes({ SchemaChange(bytes: $0) }) else { continue }
+            batch.appendChange(change)
+        }
+        guard node.execute(&batch) == .done else { return }
+        if batch.outcomes[0].status == .applied { model[WorldStep.schemaKey] = 1 }
+        finish(batch.latestSequence(0..<batch.count))
+    }
+
+    /// Goes on with a checkpoint, or begins one.
+    private mutating func checkpoint() {
+        guard let checkpointer = served?.checkpointer else { return }
+        if checkpointer.isIdle, random.once(in: 3) { checkpointer.begin() }
+        do throws(DiskError) {
+            for _ in 0..<Int.random(in: 1...8, using: &random) {
+                if case .finished(let sequence, _, _) = try checkpointer.step() {
+                    trace.append("checkpoint \(sequence)")
+                    checkpoints += 1
+                }
+            }
+        } catch {
+            trace.append("no checkpoint: \(error)")
+        }
     }
 
     private mutating func finish(_ sequence: UInt64) {
@@ -226,7 +264,7 @@ struct World {
         do throws(StorageError) {
             let opening = try NodeOpening(
                 disk: disk, clock: clock, configuration: configuration)
-            served = (opening.node, opening.committer)
+            served = (opening.node, opening.committer, opening.checkpointer)
             recovered(opening)
         } catch {
             guard case .disk = error else {
@@ -264,6 +302,12 @@ struct World {
     private static func counters(_ node: Node) -> [String: Int64] {
         var counters: [String: Int64] = [:]
         node.forEachPlainKey { counters[String(decoding: $0, as: UTF8.self)] = $1 }
+        guard node.schema.schema.families.first?.columns.isEmpty == false else { return counters }
+        counters[WorldStep.schemaKey] = 1
+        node.forEachRecord(family: 1) { key, values in
+            guard case .integer(let number) = key else { return }
+            counters["\(WorldStep.recordPrefix)\(number)"] = values[0]
+        }
         return counters
     }
 
@@ -287,13 +331,14 @@ struct WorldStep: CustomStringConvertible {
     let key: String
     let operand: Int64
 
-    init(isUnit: Bool, _ random: inout SeededGenerator) {
+    init(isUnit: Bool, hasRecords: Bool, _ random: inout SeededGenerator) {
         let kinds: [Operation.Kind] =
             isUnit
             ? [.set]
             : [.add, .add, .add, .add, .get, .set, .setIfAbsent, .setIfPresent, .delete]
         kind = kinds.randomElement(using: &random) ?? .get
-        key = "key:\(Int.random(in: 0..<40, using: &random))"
+        let prefix = hasRecords && random.once(in: 2) ? Self.recordPrefix : "key:"
+        key = "\(prefix)\(Int.random(in: 0..<40, using: &random))"
         operand = [1, 1, 1, -1, 5, 1000, .max, .min].randomElement(using: &random) ?? 1
     }
 
@@ -307,7 +352,32 @@ struct WorldStep: CustomStringConvertible {
         return UnsafeRawBufferPointer(bytes)
     }
 
+    /// Stands in the model for the family's declaration.
+    static let schemaKey = "schema"
+    static let recordPrefix = "post:"
+    static let declaration = [
+        "ADD COUNTER post", "ADD COLUMN post id primarykey",
+        "ADD COLUMN post likes min=-9223372036854775808",
+    ]
+
+    /// The record that the key names, nil for a plain key.
+    private var record: OperationBatch.Record? {
+        guard key.hasPrefix(Self.recordPrefix),
+            let number = UInt64(key.dropFirst(Self.recordPrefix.count))
+        else { return nil }
+        return OperationBatch.Record(family: 1, key: number)
+    }
+
+    func append(_ bytes: UnsafeRawBufferPointer, to batch: inout OperationBatch) {
+        if let record {
+            batch.append(kind, record, operand: operand)
+        } else {
+            batch.append(kind, key: bytes, operand: operand)
+        }
+    }
+
     func apply(to model: inout [String: Int64]) -> Outcome {
+        guard record == nil else { return applyToRecord(&model) }
         let old = model[key]
         let unchanged = Outcome(.unchanged, wasPresent: old != nil, value: old ?? 0)
         let applied = Outcome(.applied, wasPresent: old != nil, value: old ?? 0)
@@ -333,5 +403,35 @@ struct WorldStep: CustomStringConvertible {
             preconditionFailure("not a step of this world")
         }
         return applied
+    }
+
+    /// The same for a column that is at 0 by default.
+    private func applyToRecord(_ model: inout [String: Int64]) -> Outcome {
+        guard model[Self.schemaKey] != nil else { return Outcome(refused: .schemaChanged) }
+        let old = model[key] ?? 0
+        let unchanged = Outcome(.unchanged, wasPresent: old != 0, value: old)
+        var outcome = Outcome(.applied, wasPresent: old != 0, value: old)
+        var new = old
+        switch kind {
+        case .add:
+            let (sum, overflow) = old.addingReportingOverflow(operand)
+            if overflow { return Outcome(refused: .outOfBounds) }
+            new = sum
+            outcome.value = sum
+            outcome.acceptedCount = 1
+        case .set: new = operand
+        case .setIfAbsent:
+            if old != 0 { return unchanged }
+            new = operand
+        case .setIfPresent:
+            if old == 0 { return unchanged }
+            new = operand
+        case .delete:
+            if old == 0 { return unchanged }
+            new = 0
+        default: break
+        }
+        model[key] = new == 0 ? nil : new
+        return outcome
     }
 }

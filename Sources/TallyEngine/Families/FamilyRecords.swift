@@ -423,6 +423,25 @@ struct FamilyRecords: ~Copyable {
         strings?.pointee.removeAll()
     }
 
+    /// Calls `body` with every record's key and values, of those that a client may see.
+    func forEach(_ body: (RecordKey, UnsafeBufferPointer<Int64>) -> Void) {
+        let values = UnsafeMutableBufferPointer<Int64>.allocate(capacity: columnCount)
+        defer { values.deallocate() }
+        integers?.pointee.forEach { show(.integer($0), $1, values, body) }
+        strings?.pointee.forEach { show(.string($0), $1, values, body) }
+    }
+
+    private borrowing func show(
+        _ key: RecordKey, _ found: UnsafePointer<UInt64>,
+        _ values: UnsafeMutableBufferPointer<Int64>,
+        _ body: (RecordKey, UnsafeBufferPointer<Int64>) -> Void
+    ) {
+        row.update(from: found, count: codings.count)
+        guard isPresent else { return }
+        for column in 0..<columnCount { values[column] = rules[column].coding.decode(row[column]) }
+        body(key, UnsafeBufferPointer(values))
+    }
+
     // MARK: Merging
 
     /// Sets aside what has changed.
@@ -445,4 +464,12 @@ struct FamilyRecords: ~Copyable {
         integers?.pointee.load(segments.compactMap { $0 as? IntegerSegment })
         strings?.pointee.load(segments.compactMap { $0 as? StringSegment })
     }
+}
+
+/// A record's key, of whatever kind; one of bytes is valid while it is passed on.
+public enum RecordKey {
+    /// An integer.
+    case integer(UInt64)
+    /// Bytes.
+    case string(UnsafeRawBufferPointer)
 }

@@ -94,6 +94,13 @@ struct FamilySet: ~Copyable {
         allocatedBytes = 0
     }
 
+    /// Calls `body` with every record of a family.
+    borrowing func forEach(
+        family number: UInt32, _ body: (RecordKey, UnsafeBufferPointer<Int64>) -> Void
+    ) {
+        find(number)?.pointee.forEach(body)
+    }
+
     // MARK: Merging
 
     /// Sets aside what has changed in all families.

@@ -84,11 +84,17 @@ struct IntegerSegmentView: SegmentView {
     func read(_ key: UInt64, block number: Int, _ values: UnsafeMutablePointer<UInt64>) -> Bool {
         let first = firstKeys[number]
         guard key >= first else { return false }
-        let block = block(number)
-        let layout = IntegerBlock.Layout(
-            block.baseAddress.unsafelyUnwrapped, byteCount: block.count, columnCount: columnCount)
+        let layout = layout(number)
         guard let rank = layout.rank(key &- first) else { return false }
         layout.rows.read(rank, values)
         return true
+    }
+
+    /// How to read block `number`.
+    @inline(__always)
+    func layout(_ number: Int) -> IntegerBlock.Layout {
+        let block = block(number)
+        return IntegerBlock.Layout(
+            block.baseAddress.unsafelyUnwrapped, byteCount: block.count, columnCount: columnCount)
     }
 }

@@ -336,4 +336,59 @@ public struct IntegerTable: ~Copyable {
         precondition(recordCount == 0 && memtable.count == 0, "loaded into a table with records")
         adopt(segments, merged: 0)
     }
+
+    // MARK: Everything
+
+    /// Calls `body` with every key and its row, in no order.
+    ///
+    /// - Complexity: O(records).
+    public borrowing func forEach(_ body: (UInt64, UnsafePointer<UInt64>) -> Void) {
+        let row = UnsafeMutablePointer<UInt64>.allocate(capacity: columnCount)
+        defer { row.deallocate() }
+        memtable.forEach { key, found in if !isZero(found) { body(key, found) } }
+        for (index, layer) in frozen.enumerated() {
+            layer.memtable.memtable.forEach { key, found in
+                visit(key, found, layer.map, row, newer: index, body)
+            }
+        }
+        let keys = UnsafeMutablePointer<UInt64>.allocate(capacity: IntegerBlock.recordsMax)
+        let values = UnsafeMutablePointer<UInt64>.allocate(capacity: IntegerBlock.valuesMax * 2)
+        defer {
+            keys.deallocate()
+            values.deallocate()
+        }
+        for (index, segment) in segments.enumerated() {
+            let view = segment.view
+            for number in 0..<view.blockCount {
+                let layout = view.layout(number)
+                layout.decode(firstKey: view.firstKeys[number], keys: keys, values: values)
+                for record in 0..<layout.recordCount {
+                    visit(
+                        keys[record], values + record * view.columnCount, maps[index], row,
+                        newer: frozen.count, body)
+                }
+            }
+        }
+    }
+
+    /// Calls `body` with a row as it was found, unless the memtable or one of the first `layers` frozen
+    /// ones has another.
+    private borrowing func visit(
+        _ key: UInt64, _ found: UnsafePointer<UInt64>, _ map: ColumnMap?,
+        _ row: UnsafeMutablePointer<UInt64>, newer layers: Int,
+        _ body: (UInt64, UnsafePointer<UInt64>) -> Void
+    ) {
+        let hash = hasher.hash(key)
+        guard memtable.find(key, hash: hash) == nil,
+            !frozen[..<layers].contains(where: {
+                $0.memtable.memtable.find(key, hash: hash) != nil
+            })
+        else { return }
+        if let map {
+            map.apply(found, row)
+        } else {
+            row.update(from: found, count: columnCount)
+        }
+        if !isZero(row) { body(key, row) }
+    }
 }

@@ -88,7 +88,8 @@ public final class CheckpointThread<D: Disk>: Sendable {
             }
             let isAsked = isWanted.exchange(false, ordering: .sequentiallyConsistent)
             guard !isStopping.load(ordering: .sequentiallyConsistent),
-                isAsked || clock.monotonicNanoseconds() >= notBefore && isDue(since: lastNanoseconds)
+                isAsked
+                    || clock.monotonicNanoseconds() >= notBefore && isDue(since: lastNanoseconds)
             else { continue }
             let isMade = makeCheckpoint()
             lastNanoseconds = clock.monotonicNanoseconds()

@@ -124,7 +124,8 @@ public enum CheckpointFiles {
             let file = try disk.open(name)
             let byteCount = try file.size()
             let memory = allocate(byteCount)
-            let wanted = UnsafeMutableRawBufferPointer(rebasing: memory[..<min(byteCount, memory.count)])
+            let wanted = UnsafeMutableRawBufferPointer(
+                rebasing: memory[..<min(byteCount, memory.count)])
             do throws(DiskError) {
                 _ = try file.read(at: 0, into: wanted)
             } catch {

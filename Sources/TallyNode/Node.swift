@@ -261,6 +261,22 @@ public final class Node: @unchecked Sendable {
 
     // MARK: Checkpoints
 
+    /// Asks for a checkpoint, to be made in the background.
+    ///
+    /// - Returns: false if one is being made; another follows it.
+    public func requestCheckpoint() -> Bool {
+        let isUnderWay = checkpoints.hasRound
+        checkpoints.request()
+        return !isUnderWay
+    }
+
+    /// Whether a checkpoint is being made.
+    public var isMakingCheckpoint: Bool { checkpoints.hasRound }
+
+    /// The last group that a checkpoint on disk holds, and when that was made, milliseconds since
+    /// 1970; zeros for none.
+    public var checkpoint: (sequence: UInt64, milliseconds: UInt64) { checkpoints.finished }
+
     /// Sets aside what has changed in all partitions. Call under all locks, between two groups.
     private func freeze() -> CheckpointCut {
         CheckpointCut(

@@ -71,7 +71,7 @@ def unknown_commands():
         "APPEND k 1", "SETEX k 9 1", "PSETEX k 9 1", "GETEX k", "SETRANGE k 0 1", "GETRANGE k 0 1",
         "INCRBYFLOAT k 1.5", "EXPIRE k 9", "TTL k", "PERSIST k", "KEYS *", "SCAN 0", "RENAME a b",
         "LPUSH k 1", "SADD k 1", "ZADD k 1 a", "PFADD k 1", "SAVE",
-        "BGSAVE", "MULTI", "SUBSCRIBE c", "MONITOR", "DEBUG SLEEP 0", "AUTH pw", "WAIT 0 0",
+        "MULTI", "SUBSCRIBE c", "MONITOR", "DEBUG SLEEP 0", "AUTH pw", "WAIT 0 0",
     ]:
         name, *arguments = line.split()
         shown = "".join(f"'{argument}' " for argument in arguments)

@@ -4,11 +4,13 @@ import os
 import random
 import shutil
 import signal
+import threading
 import time
 
 import pytest
 
-from load import start_incrementers
+from load import Incrementer, start_incrementers
+from protocol import Closed, RawConnection
 from servers import run_tally, wait_until
 
 CRASH_CYCLES = int(os.environ.get("TALLY_CRASH_CYCLES", 10))
@@ -123,6 +125,69 @@ def test_kill_under_load(start_tally, threads):
             assert each.acknowledged <= value <= each.sent, each.name
 
     crash_cycles(start_tally("--threads", threads), CRASH_CYCLES, check)
+
+
+class Checkpoints:
+    """Has one checkpoint made after the other while a server runs."""
+
+    def __init__(self, port):
+        self.port = port
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        try:
+            with RawConnection(self.port) as connection:
+                while not self.stop.is_set():
+                    connection.call("BGSAVE")
+                    time.sleep(0.002)
+        except (Closed, ConnectionError, TimeoutError):
+            pass
+
+
+@pytest.mark.parametrize("flags", [[], ["--threads", 2], ["--durability", "interval=100"]])
+def test_kill_under_load_with_checkpoints_all_the_time(start_tally, flags):
+    server = start_tally(*flags)
+    client = server.client()
+    for line in [
+            "ADD COUNTER own", "ADD COLUMN own id primarykey", "ADD COLUMN own a suffix=a",
+            "ADD COLUMN own b suffix=b max=63"]:
+        assert client.execute_command(*line.split()) == b"OK"
+    generator = random.Random(8)
+    # Plain keys and columns of records that share blocks.
+    names = ["plain:0", "plain:1", "own:0.a", "own:0.b", "own:1.a", "own:2.a", "own:4095.b"]
+    depths = [1, 16, 1, 4, 16, 64, 200]
+    starts = [0] * len(names)
+    checkpoints_seen = 0
+    for cycle in range(CRASH_CYCLES):
+        checkpoints = Checkpoints(server.port)
+        incrementers = [
+            Incrementer(server.port, *each).start() for each in zip(names, depths, starts)]
+        all_acknowledge(incrementers, generator.choice([1, 30, 300]))
+        if "interval=100" in flags:
+            time.sleep(0.15)
+        moment = time.monotonic()
+        server.kill()
+        checkpoints.stop.set()
+        for each in incrementers:
+            each.join()
+        server.start().wait_until_ready()
+        client = server.client()
+        found = [int(value or 0) for value in client.mget(names)]
+        for each, value in zip(incrementers, found):
+            kept = each.acknowledged
+            if "interval=100" in flags:
+                kept = each.acknowledged_at(moment - 0.1)
+            assert kept <= value <= each.sent, each.name
+        starts = found
+        checkpoints_seen = max(checkpoints_seen, client.info("persistence")["checkpoint_sequence"])
+    assert checkpoints_seen > 0
+    # The journal below the checkpoints has gone.
+    server.stop()
+    assert len(server.journal_files()) <= 2
+    result = run_tally("check", server.directory)
+    assert result.returncode == 0, result.stdout
 
 
 def test_kill_under_load_with_an_interval(start_tally):

@@ -122,6 +122,35 @@ public class Segment: @unchecked Sendable {
         preconditionFailure("a segment of no kind")
     }
 
+    /// Everything that is wrong with the blocks, in words: checksums, and the order of the keys.
+    ///
+    /// - Parameter placed: Whether a key belongs to the segment's partition.
+    /// - Complexity: O(records).
+    public func findDamage(placed: (RecordKey) -> Bool) -> [String] {
+        preconditionFailure("a segment of no kind")
+    }
+
+    /// What is wrong with each block by its checksum, or by `inspect` if that is right.
+    fileprivate func findDamage<View: SegmentView>(
+        _ view: View, inspect: (_ number: Int, _ records: inout Int) -> String?
+    ) -> [String] {
+        var damage: [String] = []
+        var records = 0
+        for number in 0..<view.blockCount {
+            let block = view.block(number)
+            let reason =
+                block.count >= view.blockBytesMin && Segment.isIntact(block)
+                ? inspect(number, &records) : "its checksum is wrong"
+            guard let reason else { continue }
+            let offset = (block.baseAddress ?? .init(bitPattern: 1)!) - bytes.baseAddress!
+            damage.append("block \(number) at byte \(offset): \(reason)")
+        }
+        if damage.isEmpty, UInt64(records) != header.recordCount {
+            damage.append("\(records) records instead of \(header.recordCount)")
+        }
+        return damage
+    }
+
     fileprivate func verifyBlocks(_ view: some SegmentView) throws(SegmentError) {
         for number in 0..<view.blockCount {
             let block = view.block(number)
@@ -165,6 +194,32 @@ public final class IntegerSegment: Segment, @unchecked Sendable {
 
     /// As described for all segments.
     public override func verifyBlocks() throws(SegmentError) { try verifyBlocks(view) }
+
+    /// As described for all segments.
+    public override func findDamage(placed: (RecordKey) -> Bool) -> [String] {
+        let keys = UnsafeMutablePointer<UInt64>.allocate(capacity: IntegerBlock.recordsMax)
+        let values = UnsafeMutablePointer<UInt64>.allocate(
+            capacity: IntegerBlock.recordsMax * view.columnCount)
+        defer {
+            keys.deallocate()
+            values.deallocate()
+        }
+        return findDamage(view) { number, records in
+            let layout = view.layout(number)
+            layout.decode(firstKey: view.firstKeys[number], keys: keys, values: values)
+            let end = number + 1 < view.blockCount ? view.firstKeys[number + 1] : UInt64.max
+            for index in 0..<layout.recordCount {
+                guard index == 0 || keys[index] > keys[index - 1],
+                    keys[index] < end || end == .max, keys[index] <= header.lastKey
+                else { return "key \(keys[index]) is out of order" }
+                guard placed(.integer(keys[index])) else {
+                    return "key \(keys[index]) belongs to another partition"
+                }
+            }
+            records += layout.recordCount
+            return nil
+        }
+    }
 }
 
 /// A segment of string keys.
@@ -188,4 +243,25 @@ public final class StringSegment: Segment, @unchecked Sendable {
 
     /// As described for all segments.
     public override func verifyBlocks() throws(SegmentError) { try verifyBlocks(view) }
+
+    /// As described for all segments.
+    public override func findDamage(placed: (RecordKey) -> Bool) -> [String] {
+        var last: [UInt8]?
+        return findDamage(view) { number, records in
+            var reason: String?
+            let layout = view.layout(number)
+            layout.forEachKey { key in
+                guard reason == nil else { return }
+                let isAbove = last.map { $0.withUnsafeBytes { Bytes.isLess($0, key) } } ?? true
+                if !isAbove || number > 0 && Bytes.isLess(key, view.separator(number)) {
+                    reason = "a key is out of order"
+                } else if !placed(.string(key)) {
+                    reason = "a key belongs to another partition"
+                }
+                last = Array(key)
+            }
+            records += layout.recordCount
+            return reason
+        }
+    }
 }

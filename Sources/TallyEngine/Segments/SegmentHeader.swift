@@ -9,7 +9,7 @@ public enum SegmentKind: UInt32, Sendable {
 }
 
 /// Why bytes are not a segment.
-public enum SegmentError: Error, Equatable, Sendable {
+public enum SegmentError: Error, Equatable, Sendable, CustomStringConvertible {
     /// Written by a newer version of this program.
     case newerVersion(UInt32)
     /// Header or index do not agree with themselves.
@@ -18,6 +18,21 @@ public enum SegmentError: Error, Equatable, Sendable {
     case damagedIndex
     /// A block's checksum is wrong.
     case damagedBlock(number: Int, offset: Int)
+    /// Another segment than the one that was looked for.
+    case foreign
+
+    /// One line for a log.
+    public var description: String {
+        switch self {
+        case .newerVersion(let version):
+            "it has format version \(version); this program reads up to \(SegmentHeader.version)"
+        case .damagedHeader: "its header is damaged"
+        case .damagedIndex: "its index is damaged"
+        case .damagedBlock(let number, let offset):
+            "block \(number) at byte \(offset): its checksum is wrong"
+        case .foreign: "it is not the segment that the manifest names"
+        }
+    }
 }
 
 /// What stands at the start of a segment: whose records it holds, and where its parts are.

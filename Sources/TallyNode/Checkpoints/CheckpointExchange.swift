@@ -25,6 +25,32 @@ final class CheckpointExchange: Sendable {
     private let logTime = Atomic<UInt64>(0)
     private let cutSequence = Atomic<UInt64>(0)
     private let cutLogTime = Atomic<UInt64>(0)
+    private let isWanted = Atomic<Bool>(false)
+    private let finishedSequence = Atomic<UInt64>(0)
+    private let finishedMilliseconds = Atomic<UInt64>(0)
+    private let isUnderWay = Atomic<Bool>(false)
+
+    /// Wakes the checkpointer's thread.
+    let wakeUp = WakeUp()
+
+    // MARK: Everybody's side
+
+    /// Asks for a checkpoint now.
+    func request() {
+        isWanted.store(true, ordering: .sequentiallyConsistent)
+        wakeUp.signal()
+    }
+
+    /// Whether a checkpoint is being made.
+    var hasRound: Bool { isUnderWay.load(ordering: .relaxed) }
+
+    /// The last group that a checkpoint holds, and when that was made, milliseconds since 1970.
+    var finished: (sequence: UInt64, milliseconds: UInt64) {
+        (
+            finishedSequence.load(ordering: .relaxed),
+            finishedMilliseconds.load(ordering: .relaxed)
+        )
+    }
 
     // MARK: The checkpointer's side
 
@@ -48,6 +74,19 @@ final class CheckpointExchange: Sendable {
     var journalBytesWritten: Int { journalBytes.load(ordering: .relaxed) }
 
     func resetJournalBytes() { journalBytes.store(0, ordering: .relaxed) }
+
+    /// Whether somebody has asked for a checkpoint.
+    var isRequested: Bool { isWanted.load(ordering: .sequentiallyConsistent) }
+
+    func takeRequest() -> Bool { isWanted.exchange(false, ordering: .sequentiallyConsistent) }
+
+    func setRound(_ isUnderWay: Bool) { self.isUnderWay.store(isUnderWay, ordering: .relaxed) }
+
+    /// A checkpoint of everything up to group `sequence` is on disk.
+    func setFinished(_ sequence: UInt64, milliseconds: UInt64) {
+        finishedSequence.store(sequence, ordering: .relaxed)
+        finishedMilliseconds.store(milliseconds, ordering: .relaxed)
+    }
 
     /// The log time of the last cut, once its last group has been written.
     var cutLogTimeMilliseconds: UInt64 { cutLogTime.load(ordering: .acquiring) }

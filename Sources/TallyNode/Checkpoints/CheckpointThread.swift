@@ -31,8 +31,6 @@ public final class CheckpointThread<D: Disk>: Sendable {
     private let clock: any Clock
     private let configuration: CheckpointConfiguration
     private let onEvent: @Sendable (CheckpointEvent) -> Void
-    private let wakeUp = WakeUp()
-    private let isWanted = Atomic<Bool>(false)
     private let isStopping = Atomic<Bool>(false)
     private let thread = Locked<DedicatedThread?>(nil)
 
@@ -64,17 +62,11 @@ public final class CheckpointThread<D: Disk>: Sendable {
         }
     }
 
-    /// Asks for a checkpoint now.
-    public func request() {
-        isWanted.store(true, ordering: .sequentiallyConsistent)
-        wakeUp.signal()
-    }
-
     /// Ends the thread after a last checkpoint, of everything that has been executed. The journal's
     /// thread must still run.
     public func stop() {
         isStopping.store(true, ordering: .sequentiallyConsistent)
-        wakeUp.signal()
+        node.checkpoints.wakeUp.signal()
         thread.withLock { $0.take() }?.join()
     }
 
@@ -82,11 +74,11 @@ public final class CheckpointThread<D: Disk>: Sendable {
         var lastNanoseconds = clock.monotonicNanoseconds()
         var notBefore: UInt64 = 0
         while !isStopping.load(ordering: .sequentiallyConsistent) {
-            wakeUp.sleep(nanoseconds: Self.pollNanoseconds) {
+            node.checkpoints.wakeUp.sleep(nanoseconds: Self.pollNanoseconds) {
                 isStopping.load(ordering: .sequentiallyConsistent)
-                    || isWanted.load(ordering: .sequentiallyConsistent)
+                    || node.checkpoints.isRequested
             }
-            let isAsked = isWanted.exchange(false, ordering: .sequentiallyConsistent)
+            let isAsked = node.checkpoints.takeRequest()
             guard !isStopping.load(ordering: .sequentiallyConsistent),
                 isAsked
                     || clock.monotonicNanoseconds() >= notBefore && isDue(since: lastNanoseconds)
@@ -143,6 +135,6 @@ public final class CheckpointThread<D: Disk>: Sendable {
     }
 
     private func pause(_ nanoseconds: Int) {
-        wakeUp.sleep(nanoseconds: nanoseconds) { false }
+        node.checkpoints.wakeUp.sleep(nanoseconds: nanoseconds) { false }
     }
 }

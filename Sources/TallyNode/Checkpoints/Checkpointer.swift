@@ -20,7 +20,9 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     /// The files of segments that are in memory. The segments are kept so that no other takes their
     /// place.
     private var files: [ObjectIdentifier: (segment: Segment, file: Manifest.Segment)] = [:]
-    private var phase = Phase.idle
+    private var phase = Phase.idle {
+        didSet { node.checkpoints.setRound(!isIdle) }
+    }
 
     private enum Phase {
         case idle
@@ -65,6 +67,12 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         self.published = published
         self.nextNumber = nextNumber
         for entry in files { self.files[ObjectIdentifier(entry.segment)] = entry }
+        if let published { noteFinished(published) }
+    }
+
+    private func noteFinished(_ manifest: Manifest) {
+        node.checkpoints.setFinished(
+            manifest.position.sequence, milliseconds: manifest.createdMilliseconds)
     }
 
     /// The last group that a checkpoint holds, 0 for none.
@@ -196,6 +204,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         let obsolete = published?.segments.map(\.number).filter { !kept.contains($0) } ?? []
         published = manifest
         node.checkpoints.setTrimFloor(round.cut.sequence)
+        defer { noteFinished(manifest) }
         files = files.filter { kept.contains($0.value.file.number) }
         try CheckpointFiles.removeSegments(obsolete, on: disk)
     }

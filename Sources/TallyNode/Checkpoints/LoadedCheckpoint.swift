@@ -30,8 +30,13 @@ struct LoadedCheckpoint {
             for table in tables {
                 var segments: [Segment] = []
                 for file in table.segments {
-                    let segment = try Self.load(
+                    let segment = try Self.open(
                         file, disk, manifest, partition: index, family: table.family)
+                    do throws(SegmentError) {
+                        try segment.verifyBlocks()
+                    } catch {
+                        throw Self.damage(file, error)
+                    }
                     segments.append(segment)
                     files.append((segment, file))
                 }
@@ -46,10 +51,10 @@ struct LoadedCheckpoint {
         self.files = files
     }
 
-    private static func load<D: Disk>(
+    /// Reads a segment whose blocks may still be damaged.
+    static func open<D: Disk>(
         _ file: Manifest.Segment, _ disk: D, _ manifest: Manifest, partition: Int, family: UInt32
     ) throws(StorageError) -> Segment {
-        let name = CheckpointFiles.segmentName(file.number)
         let memory = try CheckpointFiles.readSegment(
             file, on: disk, allocate: Segment.allocate(byteCount:))
         do throws(SegmentError) {
@@ -57,12 +62,15 @@ struct LoadedCheckpoint {
             guard segment.header.identity == manifest.identity,
                 segment.header.partition == UInt32(partition), segment.header.family == family,
                 segment.headerChecksum == file.headerChecksum
-            else { throw .damagedHeader }
-            try segment.verifyBlocks()
+            else { throw .foreign }
             return segment
         } catch {
-            throw .damagedFile(name, reason: "\(error)")
+            throw damage(file, error)
         }
+    }
+
+    private static func damage(_ file: Manifest.Segment, _ error: SegmentError) -> StorageError {
+        .damagedFile(CheckpointFiles.segmentName(file.number), reason: "\(error)")
     }
 
     /// Whether the journal that was found goes with this checkpoint.

@@ -18,7 +18,7 @@ enum CommandID: UInt8, Sendable {
     case clientReply, clientNoEvict, clientNoTouch, clientKill, clientHelp
 
     // Server
-    case time, info
+    case time, info, backgroundSave, lastSave
     case command, commandCount, commandInfo, commandDocs, commandList, commandGetKeys, commandHelp
     case config, configGet, configSet, configResetStatistics, configHelp
 }

@@ -1,4 +1,5 @@
 import TallyCore
+import TallyNode
 import TallyRESP
 
 /// The commands about the connection itself, and the way to all others that are not counters.
@@ -16,11 +17,23 @@ extension CommandProcessor {
         case .hello: hello(&session)
         case .time: time()
         case .info: info(session)
+        case .backgroundSave: backgroundSave()
+        case .lastSave: replies.integer(Int64(server.node.checkpoint.milliseconds / 1000))
         case .databaseSize: databaseSize()
         case .objectEncoding: objectEncoding(&session)
         case .describe: describe()
         case .command: replyCommandInfo(names: nil, session.version)
         default: runContained(id, &session)
+        }
+    }
+
+    private mutating func backgroundSave() {
+        let isScheduled = arguments.count == 2 && arguments[1].equalsIgnoringCase("schedule")
+        guard arguments.count == 1 || isScheduled else { return replies.error("ERR syntax error") }
+        if server.node.requestCheckpoint() {
+            replies.simple("Background saving started")
+        } else {
+            replies.simple("Background saving scheduled")
         }
     }
 

@@ -189,6 +189,13 @@ enum CommandTable {
             "time", .time, arity: 1, [.loading, .stale, .fast], .server, since: "2.6.0",
             "Returns the server time.", tips: ["nondeterministic_output"]),
         CommandSpec(
+            "bgsave", .backgroundSave, arity: -1, [.admin, .noscript], .server, since: "1.0.0",
+            "Makes a checkpoint in the background."),
+        CommandSpec(
+            "lastsave", .lastSave, arity: 1, [.loading, .stale, .fast], .server, since: "1.0.0",
+            "Returns when the last checkpoint was made, in seconds since 1970.",
+            tips: ["nondeterministic_output"]),
+        CommandSpec(
             "info", .info, arity: -1, [.loading, .stale], .server, since: "1.0.0",
             "Returns information and statistics about the server.",
             tips: [

@@ -93,6 +93,9 @@ struct InfoReport {
                 ("durable_sequence", "\(server.node.gate.durableSequence)"),
                 ("journal_pending_bytes", "\(server.node.pendingJournalBytes)"),
                 ("journal_space", server.node.isJournalFull ? "full" : "ok"),
+                ("rdb_bgsave_in_progress", server.node.isMakingCheckpoint ? "1" : "0"),
+                ("rdb_last_save_time", "\(server.node.checkpoint.milliseconds / 1000)"),
+                ("checkpoint_sequence", "\(server.node.checkpoint.sequence)"),
             ]
         )
     }

@@ -1,0 +1,102 @@
+import TallyCore
+import TallyEngine
+public import TallyStorage
+
+/// Looks at everything in a data directory that no server has open, and changes nothing.
+public struct DataCheck: Sendable {
+    /// Everything that is wrong, each with its file and place.
+    public private(set) var damage: [String] = []
+    /// The checkpoint, nil if there is none that can be read.
+    public private(set) var manifest: Manifest?
+    /// The journal, nil if it cannot be read to its end.
+    public private(set) var scan: JournalScan?
+    /// How many segments were looked at, and how large they are, bytes.
+    public private(set) var segments = (count: 0, byteCount: 0)
+
+    /// Checks all checksums, the order and place of all keys, and that the manifest, the segments and the
+    /// journal belong together; applies the journal if nothing was found wrong before it.
+    ///
+    /// - Throws: `DiskError` if the disk cannot be read.
+    /// - Complexity: O(data). Takes as much memory as the server that would open the directory.
+    public static func run<D: Disk>(on disk: D) throws(DiskError) -> DataCheck {
+        var check = DataCheck()
+        try check.checkSegments(disk)
+        try check.checkJournal(disk)
+        return check
+    }
+
+    private mutating func checkSegments<D: Disk>(_ disk: D) throws(DiskError) {
+        do throws(StorageError) {
+            manifest = try CheckpointFiles.readManifest(on: disk)
+        } catch {
+            try note(error)
+        }
+        guard let manifest else { return }
+        for (partition, tables) in manifest.partitions.enumerated() {
+            for table in tables {
+                var last: UInt64?
+                for file in table.segments {
+                    do throws(StorageError) {
+                        let segment = try LoadedCheckpoint.open(
+                            file, disk, manifest, partition: partition, family: table.family)
+                        check(segment, file, partition, &last)
+                    } catch {
+                        try note(error)
+                    }
+                }
+            }
+        }
+    }
+
+    private mutating func check(
+        _ segment: Segment, _ file: Manifest.Segment, _ partition: Int, _ last: inout UInt64?
+    ) {
+        guard let manifest else { return }
+        segments.count += 1
+        segments.byteCount += segment.bytes.count
+        let name = CheckpointFiles.segmentName(file.number)
+        let count = manifest.partitions.count
+        let family = manifest.schema.families.first { $0.number == segment.header.family }
+        let found = segment.findDamage { key in
+            switch key {
+            case .integer(let key): Placement.partition(of: key, count: count) == partition
+            case .string(let key):
+                Self.slot(key, family).partition(of: count) == partition
+            }
+        }
+        damage += found.map { "\(name): \($0)" }
+        guard segment is IntegerSegment else { return }
+        if let last, segment.header.firstKey <= last {
+            damage.append("\(name): its keys begin before those of the segment before it end")
+        }
+        last = segment.header.lastKey
+    }
+
+    private static func slot(_ key: UnsafeRawBufferPointer, _ family: Family?) -> Slot {
+        guard let family else { return Slot(of: key) }
+        return Array(family.name.utf8).withUnsafeBytes { Slot(of: key, ofFamily: $0) }
+    }
+
+    private mutating func checkJournal<D: Disk>(_ disk: D) throws(DiskError) {
+        let floor = manifest?.position.sequence ?? 0
+        do throws(StorageError) {
+            if damage.isEmpty {
+                let hasher = KeyHasher(seed: 0)
+                let checkpoint = try LoadedCheckpoint(disk: disk, hasher: hasher)
+                var replay = JournalReplay(hasher: hasher, partitions: checkpoint.partitions)
+                let scan = try JournalScanner.scan(disk, floor: floor) { replay.apply($0, $1) }
+                try checkpoint.check(scan)
+                self.scan = scan
+            } else {
+                scan = try JournalScanner.scan(disk, floor: floor) { _, _ in nil }
+            }
+        } catch {
+            try note(error)
+        }
+    }
+
+    private mutating func note(_ error: StorageError) throws(DiskError) {
+        if case .disk(let error) = error { throw error }
+        damage.append("\(error)")
+    }
+}

@@ -148,7 +148,7 @@ struct EngineRun: ~Copyable {
             let input = tables[index].mergeInput
             let merged = input.run(
                 partition: index, family: 1, sequence: 2, identity: Self.identity)
-            tables[index].adopt(merged, merged: input.memtableCount)
+            tables[index].adopt(merged, merged: input.layerCount)
         }
         report("merge", Double(recordCount) / (seconds() - start) / 1e6, "million records a second")
         reportSize()

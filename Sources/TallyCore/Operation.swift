@@ -30,6 +30,9 @@ public struct Operation {
         case deleteRecord
         /// Remove everything from the partition, its schema excepted. Has no key.
         case clear
+        /// Put the records of import number `operand` over those that there are; the key is where they
+        /// are.
+        case importRuns
         /// Change the partition's schema as the key's bytes, a `SchemaChange`'s text, say.
         case changeSchema
     }

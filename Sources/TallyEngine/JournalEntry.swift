@@ -38,6 +38,8 @@ enum EntryKind: UInt8 {
     case recordDelete = 17
     /// text: change the schema.
     case schemaChange = 18
+    /// family · import: put the import's records over those that there are.
+    case importRuns = 19
 
     /// Whether `again` may follow it.
     var isAdd: Bool {
@@ -60,6 +62,7 @@ extension Partition {
             return key &+ (operation.family == 0 ? 13 : 31)
         case .setColumns, .setRecord: return key &+ 17 &+ Int(operation.count) &* 15
         case .deleteRecord: return key &+ 16
+        case .importRuns: return 16
         case .clear, .changeSchema: return key &+ 3
         case .get, .readRecord: return 0
         }
@@ -74,6 +77,8 @@ public enum EntryError: Error, Equatable, Sendable {
     case unknownKind(UInt8, offset: Int)
     /// The entry at this byte was applied when it was written and cannot be applied now.
     case diverged(offset: Int)
+    /// The files of this import are not there, or not what they were.
+    case importMissing(UInt64)
 }
 
 /// Reads the entries of one partition's section of a commit group, in order.
@@ -137,6 +142,7 @@ public struct EntryReader {
             case .recordSet: pairs(.setRecord, at: &next)
             case .recordDelete: record(.deleteRecord, at: &next)
             case .schemaChange: keyed(.changeSchema, at: &next, operand: 0)
+            case .importRuns: imported(at: &next)
             }
         guard let operation else { throw .malformed(offset: offset) }
         offset = next
@@ -218,6 +224,18 @@ public struct EntryReader {
             rows[2 * index + 1] = value
         }
         operation.count = UInt32(count)
+        return operation
+    }
+
+    /// An import whose records the caller must find.
+    private func imported(at next: inout Int) -> Operation? {
+        guard let family = Varint.read(bytes, at: &next).flatMap({ UInt32(exactly: $0) }),
+            let number = Varint.read(bytes, at: &next), let base = bytes.baseAddress
+        else { return nil }
+        var operation = Operation(
+            .importRuns, key: base, keyByteCount: 0, hash: 0, partition: partition,
+            operand: Int64(bitPattern: number))
+        operation.family = family
         return operation
     }
 

@@ -60,10 +60,12 @@ public struct Partition: ~Copyable {
     ///
     /// Entries that the partition's checkpoint holds already are read, and not applied again.
     ///
+    /// - Parameter imports: Finds the records of an import by its number.
     /// - Returns: how many entries that were.
     /// - Throws: `EntryError`; what stood before the bad entry has been applied.
     public mutating func replay(
-        _ section: UnsafeRawBufferPointer, partition: Int, sequence: UInt64
+        _ section: UnsafeRawBufferPointer, partition: Int, sequence: UInt64,
+        imports: (UInt64) -> ImportedRuns? = { _ in nil }
     ) throws(EntryError) -> Int {
         let isApplied = sequence > checkpointSequence
         let rows = UnsafeMutablePointer<Int64>.allocate(capacity: EntryReader.rowsCapacity)
@@ -75,7 +77,15 @@ public struct Partition: ~Copyable {
             guard var operation = try reader.next() else { break }
             entries += 1
             guard isApplied else { continue }
-            let outcome = apply(&operation, rows)
+            var imported: ImportedRuns?
+            if operation.kind == .importRuns {
+                let number = UInt64(bitPattern: operation.operand)
+                guard let found = imports(number) else { throw .importMissing(number) }
+                operation = found.operation(
+                    number: number, family: operation.family, partition: partition)
+                imported = found
+            }
+            let outcome = withExtendedLifetime(imported) { apply(&operation, rows) }
             guard outcome.status == .applied,
                 operation.kind != .add || outcome.acceptedCount == operation.count
             else { throw .diverged(offset: offset) }

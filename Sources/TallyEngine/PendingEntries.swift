@@ -125,7 +125,7 @@ struct PendingEntries: ~Copyable {
             let slot = Self.slot(operation)
             if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
             addedKeys[slot].offsetPlusOne = 0
-        case .setColumns, .setRecord, .deleteRecord, .clear, .changeSchema:
+        case .setColumns, .setRecord, .deleteRecord, .clear, .changeSchema, .importRuns:
             // Runs of several keys or columns may be meant.
             writeOpenRuns()
             forgetRuns()
@@ -218,6 +218,11 @@ struct PendingEntries: ~Copyable {
             end += 1
         case .changeSchema:
             end = writeHead(.schemaChange, operation, at: end)
+        case .importRuns:
+            end.storeBytes(of: EntryKind.importRuns.rawValue, as: UInt8.self)
+            end += 1
+            end += Varint.write(UInt64(operation.pointee.family), to: end)
+            end += Varint.write(UInt64(bitPattern: operation.pointee.operand), to: end)
         case .get, .readRecord, .add:
             preconditionFailure("not an operation for this entry")
         }

@@ -6,15 +6,18 @@ public import TallyStorage
 public struct JournalReplay: ~Copyable {
     private let hasher: KeyHasher
     private var partitions: [PartitionBox?] = []
+    private let imports: ImportSource?
 
     /// Partitions without counters, whose keys are hashed with `hasher`.
     public init(hasher: KeyHasher) {
         self.hasher = hasher
+        imports = nil
     }
 
     /// Partitions as a checkpoint has left them.
-    init(hasher: KeyHasher, partitions: [PartitionBox]) {
+    init(hasher: KeyHasher, partitions: [PartitionBox], imports: ImportSource) {
         self.hasher = hasher
+        self.imports = imports
         self.partitions = partitions
     }
 
@@ -28,7 +31,8 @@ public struct JournalReplay: ~Copyable {
             do throws(EntryError) {
                 let entries = try box.partition.replay(
                     section.bytes, partition: section.partition,
-                    sequence: group.position.sequence)
+                    sequence: group.position.sequence,
+                    imports: { imports?.runs($0, partition: section.partition) })
                 guard entries == section.entryCount else {
                     return "partition \(section.partition): \(entries) entries instead of "
                         + "\(section.entryCount)"

@@ -32,21 +32,26 @@ public final class Node: @unchecked Sendable {
 
     /// What the committer and the checkpointer ask of each other.
     let checkpoints = CheckpointExchange()
+    let imports = ImportDesk()
 
     /// Decides when replies may leave.
     public let gate: AcknowledgementGate
     /// How many partitions there are; a power of two.
     public let partitionCount: Int
+    /// Which data this is: the same in all of its files.
+    public let identity: LogIdentity
 
     /// - Parameters:
     ///   - threads: How many threads execute.
     ///   - partition: Makes each partition.
     init(
-        partitionCount: Int, threads: Int, hasher: KeyHasher, sequence: UInt64,
+        identity: LogIdentity, partitionCount: Int, threads: Int, hasher: KeyHasher,
+        sequence: UInt64,
         memoryBytesMax: Int?,
         isNull: Bool, budget: JournalBudget, gate: AcknowledgementGate, wakeUp: WakeUp,
         partition: (Int) -> Partition
     ) {
+        self.identity = identity
         self.partitionCount = partitionCount
         self.hasher = hasher
         self.isNull = isNull
@@ -309,6 +314,26 @@ public final class Node: @unchecked Sendable {
         }
         return (changed, segments)
     }
+
+    // MARK: Imports
+
+    /// A number for the files of a new import.
+    public func beginImport(nowMilliseconds: UInt64) -> UInt64 {
+        imports.begin(nowMilliseconds: nowMilliseconds)
+    }
+
+    /// Asks for an import's records to be taken over; its files, so many, have been written and synced.
+    public func submitImport(_ number: UInt64, family: UInt32, fileCount: Int) {
+        imports.submit(
+            ImportDesk.Request(number: number, family: family, fileCount: fileCount))
+        checkpoints.wakeUp.signal()
+    }
+
+    /// How far an import is.
+    public func importStatus(_ number: UInt64) -> ImportStatus { imports.status(number) }
+
+    /// A moment's sleep, on a thread that nobody waits for.
+    func rest() { checkpoints.wakeUp.sleep(nanoseconds: 1_000_000) { false } }
 
     // MARK: Schema
 

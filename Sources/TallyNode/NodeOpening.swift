@@ -46,7 +46,10 @@ public struct NodeOpening<D: Disk> {
     ) throws(StorageError) {
         let hasher = KeyHasher(seed: configuration.random())
         let checkpoint = try LoadedCheckpoint(disk: disk, hasher: hasher)
-        var replay = JournalReplay(hasher: hasher, partitions: checkpoint.partitions)
+        let imports = ImportSource(
+            disk: disk, identity: { checkpoint.manifest?.identity })
+        var replay = JournalReplay(
+            hasher: hasher, partitions: checkpoint.partitions, imports: imports)
         var journal = configuration.journal
         journal.isZeroed = journal.isZeroed && configuration.durability != .none
         let manifest = checkpoint.manifest
@@ -60,13 +63,17 @@ public struct NodeOpening<D: Disk> {
             visit: { replay.apply($0, $1) })
         let scan = opening.scan
         let highest = try CheckpointFiles.removeStrays(manifest, on: disk)
+        try storage { () throws(DiskError) in
+            try ImportFiles.remove(except: imports.numbers, on: disk)
+        }
         let partitionCount =
             scan.identity == nil ? configuration.partitionCount : scan.partitionCount
         let writer = opening.writer
         let budget = JournalBudget(
             floorBytes: writer.floorBytes, pendingMax: configuration.journal.groupBytesMax)
         node = Node(
-            partitionCount: partitionCount, threads: configuration.threads, hasher: hasher,
+            identity: writer.logIdentity, partitionCount: partitionCount,
+            threads: configuration.threads, hasher: hasher,
             sequence: writer.sequence,
             memoryBytesMax: configuration.memoryBytesMax, isNull: configuration.isNull,
             budget: budget,
@@ -81,6 +88,9 @@ public struct NodeOpening<D: Disk> {
         committer = Committer(
             node: node, disk: disk, clock: clock, durability: configuration.durability,
             writer: writer)
+        for number in imports.numbers {
+            node.imports.note(number, sequence: scan.lastSequence)
+        }
         self.scan = scan
         self.manifest = manifest
         _ = try committer.prepareSpace()

@@ -172,6 +172,18 @@ public struct OperationBatch: ~Copyable {
         makeUnit(from: first)
     }
 
+    /// Appends taking over an import's records, each partition's if it has any, as one unit.
+    ///
+    /// - Parameter runs: By partition; they must live until the batch has been executed.
+    mutating func appendImport(_ number: UInt64, family: UInt32, _ runs: [ImportedRuns?]) {
+        let first = count
+        for (partition, runs) in runs.enumerated() {
+            guard let runs else { continue }
+            append(runs.operation(number: number, family: family, partition: partition))
+        }
+        makeUnit(from: first)
+    }
+
     /// Whether a change of the schema is among the operations.
     var changesSchema: Bool { !texts.isEmpty }
 

@@ -73,6 +73,8 @@ struct JournalCommand: ParsableCommand {
             case .clear: return "clear"
             case .changeSchema:
                 return String(decoding: operation.keyBytes, as: UTF8.self)
+            case .importRuns:
+                return "\(operation.kind)  family \(operation.family)  import \(operation.operand)"
             case .deleteRecord: return "\(operation.kind)  \(record)"
             case .setColumns, .setRecord:
                 let values = (0..<Int(operation.count)).map {

@@ -8,5 +8,7 @@ struct Tally: AsyncParsableCommand {
         commandName: "tally",
         abstract: "A counter service: exact, durable, dense, and at home with Redis clients.",
         version: ServerIdentity.version,
-        subcommands: [Serve.self, ReplayCommand.self, JournalCommand.self, CheckCommand.self])
+        subcommands: [Serve.self, ReplayCommand.self, JournalCommand.self, CheckCommand.self,
+            ImportCommand.self,
+        ])
 }

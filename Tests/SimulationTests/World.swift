@@ -399,7 +399,7 @@ struct WorldStep: CustomStringConvertible {
             if old == nil { return unchanged }
             model[key] = nil
         case .clear: model = [:]
-        case .readRecord, .setColumns, .setRecord, .deleteRecord, .changeSchema:
+        case .readRecord, .setColumns, .setRecord, .deleteRecord, .importRuns, .changeSchema:
             preconditionFailure("not a step of this world")
         }
         return applied

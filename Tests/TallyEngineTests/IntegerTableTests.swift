@@ -59,7 +59,7 @@ private struct Pair: ~Copyable {
         let input = table.mergeInput
         let segments = input.run(
             partition: 3, family: 4, sequence: sequence, identity: LogIdentity(high: 1, low: 2))
-        table.adopt(segments, merged: input.memtableCount)
+        table.adopt(segments, merged: input.layerCount)
     }
 
     /// Compares single and batch reads of the keys given.

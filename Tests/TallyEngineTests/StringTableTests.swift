@@ -56,7 +56,7 @@ private struct StringPair: ~Copyable {
         let segments = input.run(
             partition: 3, family: 4, sequence: sequence, identity: LogIdentity(high: 1, low: 2))
         for segment in segments { #expect(throws: Never.self) { try segment.verifyBlocks() } }
-        table.adopt(segments, merged: input.memtableCount)
+        table.adopt(segments, merged: input.layerCount)
         #expect(table.recordCount == model.count)
     }
 

@@ -10,9 +10,7 @@ struct ColumnRules {
 
     init(_ column: Column) {
         number = column.number
-        coding = ColumnCoding(
-            column: column.number, defaultValue: column.defaultValue,
-            isSigned: column.min < column.defaultValue)
+        coding = ColumnCoding(column)
         min = column.min
         max = column.max
         isSaturating = column.bound == .saturate

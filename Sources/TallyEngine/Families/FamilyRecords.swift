@@ -6,14 +6,14 @@ import TallyCore
 /// them if the family's rules need one. Not thread-safe: its partition's lock guards it.
 struct FamilyRecords: ~Copyable {
     /// What a record's state says, in families that keep one.
-    private enum State {
+    enum State {
         static let none: UInt64 = 0
         static let known: UInt64 = 1
         static let deleted: UInt64 = 2
     }
 
     /// The state's column; no family reaches its number.
-    private static let stateColumn = UInt32.max
+    static let stateColumn = UInt32.max
 
     let number: UInt32
     private(set) var version: UInt32 = 0
@@ -70,8 +70,7 @@ struct FamilyRecords: ~Copyable {
         for (index, column) in family.columns.enumerated() {
             (rules + index).initialize(to: ColumnRules(column))
         }
-        var codings = (0..<columnCount).map { rules[$0].coding }
-        if hasState { codings.append(ColumnCoding(column: Self.stateColumn)) }
+        let codings = family.codings
         guard codings != self.codings else { return }
         self.codings = codings
         integers?.pointee.setColumns(codings)
@@ -148,6 +147,7 @@ struct FamilyRecords: ~Copyable {
         _ operation: UnsafePointer<Operation>, _ place: IntegerTable.Lookup,
         _ rows: UnsafeMutablePointer<Int64>
     ) -> Outcome {
+        if operation.pointee.kind == .importRuns { return take(ImportedRuns.of(operation)) }
         guard operation.pointee.keyKind == keyKind, columnCount > 0 else {
             return Outcome(refused: .schemaChanged)
         }
@@ -287,7 +287,7 @@ struct FamilyRecords: ~Copyable {
                 guard rules[column].accepts(pairs[2 &* index &+ 1]) else { return .outOfBounds }
             }
         case .deleteRecord: break
-        case .get, .readRecord, .clear, .changeSchema:
+        case .get, .readRecord, .importRuns, .clear, .changeSchema:
             preconditionFailure("not a change of a record")
         }
         guard hasState else { return nil }
@@ -318,7 +318,7 @@ struct FamilyRecords: ~Copyable {
         case .set, .setIfAbsent, .setIfPresent, .delete: changeColumn(operation)
         case .setColumns, .setRecord: changeColumns(operation, rows)
         case .deleteRecord: delete()
-        case .get, .readRecord, .clear, .changeSchema:
+        case .get, .readRecord, .importRuns, .clear, .changeSchema:
             preconditionFailure("not a change of a record")
         }
     }
@@ -402,6 +402,7 @@ struct FamilyRecords: ~Copyable {
     mutating func refusal(
         of operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
     ) -> Outcome.Status? {
+        if operation.pointee.kind == .importRuns { return refusal(of: ImportedRuns.of(operation)) }
         guard operation.pointee.keyKind == keyKind, columnCount > 0 else { return .schemaChanged }
         _ = readRow(operation)
         return refusal(operation, rows)
@@ -413,6 +414,32 @@ struct FamilyRecords: ~Copyable {
         if let strings { return strings.pointee.read(Self.lookup(operation), row) }
         row.update(repeating: 0, count: codings.count)
         return false
+    }
+
+    // MARK: Imports
+
+    /// Why imported records cannot be taken over; nil if they can.
+    private func refusal(of imported: ImportedRuns) -> Outcome.Status? {
+        let kind: SegmentKind = keyKind == .integer ? .integer : .string
+        let fits = imported.runs.allSatisfy { run in
+            run.allSatisfy { segment in
+                segment.header.kind == kind
+                    && segment.header.columns.allSatisfy(codings.contains)
+            }
+        }
+        guard keyKind != nil, columnCount > 0, fits else { return .schemaChanged }
+        // What was deleted for ever would come back.
+        return isDeletedFinal && recordCount > 0 ? .deletedKey : nil
+    }
+
+    private mutating func take(_ imported: ImportedRuns) -> Outcome {
+        if let refusal = refusal(of: imported) { return Outcome(refused: refusal) }
+        makeTable()
+        for run in imported.runs where !run.isEmpty {
+            integers?.pointee.add(run: run.compactMap { $0 as? IntegerSegment })
+            strings?.pointee.add(run: run.compactMap { $0 as? StringSegment })
+        }
+        return Outcome(.applied, wasPresent: true, value: 0)
     }
 
     // MARK: Everything

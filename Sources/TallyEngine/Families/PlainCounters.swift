@@ -80,7 +80,8 @@ struct PlainCounters: ~Copyable {
         case .add: return add(operation)
         case .set, .setIfAbsent, .setIfPresent: return set(operation)
         case .delete: return delete(operation)
-        case .readRecord, .setColumns, .setRecord, .deleteRecord, .clear, .changeSchema:
+        case .readRecord, .setColumns, .setRecord, .deleteRecord, .importRuns, .clear,
+            .changeSchema:
             preconditionFailure("not an operation on a plain key")
         }
     }

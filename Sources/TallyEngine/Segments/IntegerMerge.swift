@@ -6,11 +6,11 @@ public import TallyCore
 public struct IntegerMerge: Sendable {
     let columns: [ColumnCoding]
     /// Newest first.
-    let frozen: [FrozenMemtable]
+    let frozen: [IntegerLayer]
     let segments: [IntegerSegment]
 
-    /// How many memtables this merges.
-    public var memtableCount: Int { frozen.count }
+    /// How many layers this merges.
+    public var layerCount: Int { frozen.count }
 
     /// Size of a segment that is made at once, bytes. A merge lets one grow to twice as much and
     /// then cuts it evenly: a full one that gains a record leaves its neighbours alone.
@@ -39,6 +39,13 @@ public struct IntegerMerge: Sendable {
     public func run(
         partition: Int, family: UInt32, sequence: UInt64, identity: LogIdentity
     ) -> [IntegerSegment] {
+        // An import into an empty table is all there is.
+        if segments.isEmpty, case .run(let run)? = frozen.last {
+            let rest = IntegerMerge(
+                columns: columns, frozen: Array(frozen.dropLast()), segments: run.segments)
+            return rest.run(
+                partition: partition, family: family, sequence: sequence, identity: identity)
+        }
         let header = SegmentHeader(
             kind: .integer, identity: identity, partition: UInt32(partition), family: family,
             sequence: sequence, columns: columns)
@@ -255,9 +262,9 @@ struct SortedChanges: ~Copyable {
     let rows: UnsafeMutablePointer<UInt64>
 
     /// - Parameter layers: Newest first.
-    init(_ layers: [FrozenMemtable], columns: [ColumnCoding]) {
+    init(_ layers: [IntegerLayer], columns: [ColumnCoding]) {
         let columnCount = columns.count
-        let capacity = layers.reduce(0) { $0 + $1.memtable.count }
+        let capacity = layers.reduce(0) { $0 + $1.count }
         var order: [(key: UInt64, index: Int)] = []
         order.reserveCapacity(capacity)
         let unsorted = UnsafeMutablePointer<UInt64>.allocate(
@@ -265,7 +272,7 @@ struct SortedChanges: ~Copyable {
         defer { unsorted.deallocate() }
         for layer in layers {
             let map = ColumnMap(from: layer.columns, to: columns)
-            layer.memtable.forEach { key, row in
+            layer.forEach { key, row in
                 let target = unsorted + order.count * columnCount
                 if let map {
                     map.apply(row, target)

@@ -8,11 +8,11 @@ public struct StringMerge: Sendable {
     /// Whether a record of zeros only is a record.
     let keepsZeroRows: Bool
     /// Newest first.
-    let frozen: [FrozenStringMemtable]
+    let frozen: [StringLayer]
     let segments: [StringSegment]
 
-    /// How many memtables this merges.
-    public var memtableCount: Int { frozen.count }
+    /// How many layers this merges.
+    public var layerCount: Int { frozen.count }
 
     /// Makes the segments that hold everything, as `IntegerMerge` does.
     ///
@@ -21,6 +21,14 @@ public struct StringMerge: Sendable {
     public func run(
         partition: Int, family: UInt32, sequence: UInt64, identity: LogIdentity
     ) -> [StringSegment] {
+        // An import into an empty table is all there is.
+        if segments.isEmpty, case .run(let run)? = frozen.last {
+            let rest = StringMerge(
+                columns: columns, keepsZeroRows: keepsZeroRows, frozen: Array(frozen.dropLast()),
+                segments: run.segments)
+            return rest.run(
+                partition: partition, family: family, sequence: sequence, identity: identity)
+        }
         let header = SegmentHeader(
             kind: .string, identity: identity, partition: UInt32(partition), family: family,
             sequence: sequence, columns: columns)
@@ -78,7 +86,7 @@ public struct StringMerge: Sendable {
                 let source = values + record * sourceColumns.count
                 record += 1
                 while next < end {
-                    let order = Bytes.compare(changes.key(next), key)
+                    let order = changes.withKey(next) { Bytes.compare($0, key) }
                     if order > 0 { break }
                     output.append(changes, next)
                     next += 1
@@ -135,7 +143,9 @@ private struct StringSegmentOutput: ~Copyable {
 
     /// Appends a change, unless it says that the key has been removed.
     mutating func append(_ changes: borrowing StringChanges, _ index: Int) {
-        if changes.read(index, row) { append(changes.key(index), row) }
+        guard changes.read(index, row) else { return }
+        changes.withKey(index) { builder.append($0, row) }
+        if builder.byteCount >= cutBytes { close() }
     }
 
     mutating func append(block: UnsafeRawBufferPointer, separator: UnsafeRawBufferPointer) {
@@ -158,62 +168,80 @@ private struct StringSegmentOutput: ~Copyable {
     }
 }
 
-/// Changed records in order of their keys, each key's newest only. Their bytes stay in the memtables.
+/// Changed records in order of their keys, each key's newest only.
 private struct StringChanges: ~Copyable {
     private struct Change {
         /// The key's first bytes, for comparing most keys without touching them.
         let prefix: UInt64
-        let record: UnsafeMutableRawPointer
+        /// Where the key is in `keyBytes`.
+        let keyOffset: Int
+        let keyByteCount: Int
+        /// Where the values are in `rows`; negative for a key that has been removed.
+        let row: Int
+        /// 0 for the newest.
         let layer: Int
     }
 
     private var changes: [Change] = []
-    private let layers: [FrozenStringMemtable]
-    private let maps: [ColumnMap?]
+    private var keyBytes: [UInt8] = []
+    private var rows: [UInt64] = []
     private let columnCount: Int
     private let keepsZeroRows: Bool
-    private let found: UnsafeMutablePointer<UInt64>
 
     var count: Int { changes.count }
 
     /// - Parameter layers: Newest first.
-    init(_ layers: [FrozenStringMemtable], columns: [ColumnCoding], keepsZeroRows: Bool) {
-        self.layers = layers
+    init(_ layers: [StringLayer], columns: [ColumnCoding], keepsZeroRows: Bool) {
         self.keepsZeroRows = keepsZeroRows
         columnCount = columns.count
-        maps = layers.map { ColumnMap(from: $0.columns, to: columns) }
-        found = .allocate(capacity: SegmentHeader.columnsMax)
-        changes.reserveCapacity(layers.reduce(0) { $0 + $1.memtable.count })
-        for (layer, frozen) in layers.enumerated() {
-            var gathered: [Change] = []
-            gathered.reserveCapacity(frozen.memtable.count)
-            frozen.memtable.forEach { key, record in
-                gathered.append(
-                    Change(prefix: Self.prefix(key), record: record, layer: layer))
-            }
-            changes += gathered
+        for (index, layer) in layers.enumerated() {
+            gather(layer, index, ColumnMap(from: layer.columns, to: columns))
         }
-        changes.sort { left, right in
-            if left.prefix != right.prefix { return left.prefix < right.prefix }
-            let order = Bytes.compare(
-                StringMemtable.key(left.record), StringMemtable.key(right.record))
-            return order == 0 ? left.layer < right.layer : order < 0
-        }
+        sort()
         if layers.count > 1 { removeOlder() }
     }
 
-    deinit { found.deallocate() }
+    private mutating func gather(_ layer: StringLayer, _ index: Int, _ map: ColumnMap?) {
+        let mapped = UnsafeMutablePointer<UInt64>.allocate(capacity: columnCount)
+        defer { mapped.deallocate() }
+        var (changes, keyBytes, rows) = (changes, keyBytes, rows)
+        // Moved out and back, so that the closure changes them in place.
+        self.changes = []
+        self.keyBytes = []
+        self.rows = []
+        layer.forEach { key, found in
+            changes.append(
+                Change(
+                    prefix: Self.prefix(key), keyOffset: keyBytes.count, keyByteCount: key.count,
+                    row: found == nil ? -1 : rows.count, layer: index))
+            keyBytes.append(contentsOf: key)
+            guard let found else { return }
+            map?.apply(found, mapped)
+            let row = map == nil ? found : UnsafePointer(mapped)
+            rows.append(contentsOf: UnsafeBufferPointer(start: row, count: columnCount))
+        }
+        (self.changes, self.keyBytes, self.rows) = (changes, keyBytes, rows)
+    }
+
+    private mutating func sort() {
+        keyBytes.withUnsafeBytes { bytes in
+            changes.sort { left, right in
+                if left.prefix != right.prefix { return left.prefix < right.prefix }
+                let order = Bytes.compare(Self.key(left, bytes), Self.key(right, bytes))
+                return order == 0 ? left.layer < right.layer : order < 0
+            }
+        }
+    }
 
     private mutating func removeOlder() {
         var kept = 0
         for change in changes {
-            if kept > 0,
-                Bytes.compare(
-                    StringMemtable.key(changes[kept - 1].record), StringMemtable.key(change.record))
-                    == 0
-            {
-                continue
+            let isOlder = keyBytes.withUnsafeBytes { bytes in
+                kept > 0
+                    && Bytes.compare(Self.key(changes[kept - 1], bytes), Self.key(change, bytes))
+                        == 0
             }
+            if isOlder { continue }
             changes[kept] = change
             kept += 1
         }
@@ -226,20 +254,25 @@ private struct StringChanges: ~Copyable {
         return prefix
     }
 
-    func key(_ index: Int) -> UnsafeRawBufferPointer { StringMemtable.key(changes[index].record) }
+    private static func key(
+        _ change: Change, _ bytes: UnsafeRawBufferPointer
+    ) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(
+            rebasing: bytes[change.keyOffset..<(change.keyOffset + change.keyByteCount)])
+    }
+
+    /// Calls `body` with the key of a change.
+    func withKey<Value>(_ index: Int, _ body: (UnsafeRawBufferPointer) -> Value) -> Value {
+        keyBytes.withUnsafeBytes { body(Self.key(changes[index], $0)) }
+    }
 
     /// Writes a change's values to `row`.
     ///
     /// - Returns: false if it says that there is no such record.
     func read(_ index: Int, _ row: UnsafeMutablePointer<UInt64>) -> Bool {
-        let change = changes[index]
-        guard !StringMemtable.isRemoved(change.record) else { return false }
-        if let map = maps[change.layer] {
-            layers[change.layer].memtable.read(change.record, found)
-            map.apply(found, row)
-        } else {
-            layers[change.layer].memtable.read(change.record, row)
-        }
+        let start = changes[index].row
+        guard start >= 0 else { return false }
+        for column in 0..<columnCount { row[column] = rows[start + column] }
         return keepsZeroRows || (0..<columnCount).contains { row[$0] != 0 }
     }
 
@@ -251,7 +284,7 @@ private struct StringChanges: ~Copyable {
         var high = end ?? count
         while low < high {
             let middle = (low + high) / 2
-            if Bytes.isLess(self.key(middle), key) { low = middle + 1 } else { high = middle }
+            if withKey(middle, { Bytes.isLess($0, key) }) { low = middle + 1 } else { high = middle }
         }
         return low
     }

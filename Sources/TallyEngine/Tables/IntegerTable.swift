@@ -46,9 +46,9 @@ public struct IntegerTable: ~Copyable {
     /// until the next merge.
     public private(set) var recordCount = 0
 
-    /// A memtable that waits to be merged.
+    /// What waits to be merged.
     private struct Layer {
-        let memtable: FrozenMemtable
+        let content: IntegerLayer
         /// The way from its columns to those of today.
         var map: ColumnMap?
         /// How many more records there are because of it.
@@ -182,15 +182,9 @@ public struct IntegerTable: ~Copyable {
         _ lookup: Lookup, _ row: UnsafeMutablePointer<UInt64>
     ) -> Bool? {
         for layer in frozen {
-            guard let found = layer.memtable.memtable.find(lookup.key, hash: lookup.hash) else {
-                continue
-            }
-            if let map = layer.map {
-                found.read(foundRow, map.sourceCount)
-                map.apply(foundRow, row)
-            } else {
-                found.read(row, columnCount)
-            }
+            let target = layer.map == nil ? row : foundRow
+            guard layer.content.read(lookup.key, hash: lookup.hash, target) else { continue }
+            if let map = layer.map { map.apply(foundRow, row) }
             return !isZero(row)
         }
         return nil
@@ -263,14 +257,27 @@ public struct IntegerTable: ~Copyable {
         guard fresh.count > 0 else { return }
         frozen.insert(
             Layer(
-                memtable: FrozenMemtable(fresh, columns: self.columns), map: nil,
+                content: .memtable(FrozenMemtable(fresh, columns: self.columns)), map: nil,
                 records: memtableRecords), at: 0)
         memtableRecords = 0
         noteFrozen()
     }
 
+    /// Puts records over all that there are, in segments of this table's columns, in order of their
+    /// keys. Until the next merge each is counted as one more.
+    public mutating func add(run segments: [IntegerSegment]) {
+        freeze()
+        let run = IntegerRun(segments)
+        frozen.insert(
+            Layer(
+                content: .run(run), map: ColumnMap(from: run.columns, to: columns),
+                records: run.recordCount), at: 0)
+        recordCount += run.recordCount
+        noteFrozen()
+    }
+
     private mutating func noteFrozen() {
-        frozenBytes = frozen.reduce(0) { $0 + $1.memtable.memtable.allocatedBytes }
+        frozenBytes = frozen.reduce(0) { $0 + $1.content.allocatedBytes }
     }
 
     /// Goes on with other columns. What there is stays as it is and is read through a map, so this
@@ -285,7 +292,7 @@ public struct IntegerTable: ~Copyable {
         scratch.deallocate()
         scratch = .allocate(capacity: columnCount)
         for index in frozen.indices {
-            frozen[index].map = ColumnMap(from: frozen[index].memtable.columns, to: columns)
+            frozen[index].map = ColumnMap(from: frozen[index].content.columns, to: columns)
         }
         makeMaps()
     }
@@ -297,7 +304,7 @@ public struct IntegerTable: ~Copyable {
 
     /// What is to be merged, which may go on elsewhere meanwhile.
     public var mergeInput: IntegerMerge {
-        IntegerMerge(columns: columns, frozen: frozen.map(\.memtable), segments: segments)
+        IntegerMerge(columns: columns, frozen: frozen.map(\.content), segments: segments)
     }
 
     /// Takes over what a merge of all that was frozen has made.
@@ -347,26 +354,13 @@ public struct IntegerTable: ~Copyable {
         defer { row.deallocate() }
         memtable.forEach { key, found in if !isZero(found) { body(key, found) } }
         for (index, layer) in frozen.enumerated() {
-            layer.memtable.memtable.forEach { key, found in
+            layer.content.forEach { key, found in
                 visit(key, found, layer.map, row, newer: index, body)
             }
         }
-        let keys = UnsafeMutablePointer<UInt64>.allocate(capacity: IntegerBlock.recordsMax)
-        let values = UnsafeMutablePointer<UInt64>.allocate(capacity: IntegerBlock.valuesMax * 2)
-        defer {
-            keys.deallocate()
-            values.deallocate()
-        }
         for (index, segment) in segments.enumerated() {
-            let view = segment.view
-            for number in 0..<view.blockCount {
-                let layout = view.layout(number)
-                layout.decode(firstKey: view.firstKeys[number], keys: keys, values: values)
-                for record in 0..<layout.recordCount {
-                    visit(
-                        keys[record], values + record * view.columnCount, maps[index], row,
-                        newer: frozen.count, body)
-                }
+            segment.forEach { key, found in
+                visit(key, found, maps[index], row, newer: frozen.count, body)
             }
         }
     }
@@ -380,9 +374,7 @@ public struct IntegerTable: ~Copyable {
     ) {
         let hash = hasher.hash(key)
         guard memtable.find(key, hash: hash) == nil,
-            !frozen[..<layers].contains(where: {
-                $0.memtable.memtable.find(key, hash: hash) != nil
-            })
+            !frozen[..<layers].contains(where: { $0.content.contains(key, hash: hash) })
         else { return }
         if let map {
             map.apply(found, row)

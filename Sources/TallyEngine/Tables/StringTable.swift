@@ -47,7 +47,7 @@ public struct StringTable: ~Copyable {
     private var frozenBytes = 0
 
     private struct Layer {
-        let memtable: FrozenStringMemtable
+        let content: StringLayer
         /// The way from its columns to those of today.
         var map: ColumnMap?
         /// How many more records there are because of it.
@@ -139,12 +139,14 @@ public struct StringTable: ~Copyable {
         _ key: Lookup, _ row: UnsafeMutablePointer<UInt64>
     ) -> Bool {
         for layer in frozen {
-            let memtable = layer.memtable
-            guard let record = memtable.memtable.find(key.start, key.count, hash: key.hash) else {
-                continue
+            let target = layer.map == nil ? row : foundRow
+            switch layer.content.read(key, target) {
+            case .unknown: continue
+            case .removed: return false
+            case .found:
+                if let map = layer.map { map.apply(foundRow, row) }
+                return keepsZeroRows || !isZero(row)
             }
-            if StringMemtable.isRemoved(record) { return false }
-            return take(row, layer.map) { memtable.memtable.read(record, $0) }
         }
         guard let index = segmentIndex(key.bytes) else { return false }
         let view = segments[index].view
@@ -295,14 +297,26 @@ public struct StringTable: ~Copyable {
         guard fresh.count > 0 else { return }
         frozen.insert(
             Layer(
-                memtable: FrozenStringMemtable(fresh, columns: self.columns), map: nil,
+                content: .memtable(FrozenStringMemtable(fresh, columns: self.columns)), map: nil,
                 records: memtableRecords), at: 0)
         memtableRecords = 0
         noteBase()
     }
 
+    /// Puts records over all that there are, as `IntegerTable.add(run:)`.
+    public mutating func add(run segments: [StringSegment]) {
+        freeze()
+        let run = StringRun(segments)
+        frozen.insert(
+            Layer(
+                content: .run(run), map: ColumnMap(from: run.columns, to: columns),
+                records: run.recordCount), at: 0)
+        recordCount += run.recordCount
+        noteBase()
+    }
+
     private mutating func noteBase() {
-        frozenBytes = frozen.reduce(0) { $0 + $1.memtable.memtable.allocatedBytes }
+        frozenBytes = frozen.reduce(0) { $0 + $1.content.allocatedBytes }
         segmentBytes = segments.reduce(0) { $0 + $1.allocatedBytes }
         hasBase = !frozen.isEmpty || !segments.isEmpty
     }
@@ -316,7 +330,7 @@ public struct StringTable: ~Copyable {
         scratch.deallocate()
         scratch = .allocate(capacity: columnCount)
         for index in frozen.indices {
-            frozen[index].map = ColumnMap(from: frozen[index].memtable.columns, to: columns)
+            frozen[index].map = ColumnMap(from: frozen[index].content.columns, to: columns)
         }
         makeMaps()
     }
@@ -328,7 +342,7 @@ public struct StringTable: ~Copyable {
     /// What is to be merged, which may go on elsewhere meanwhile.
     public var mergeInput: StringMerge {
         StringMerge(
-            columns: columns, keepsZeroRows: keepsZeroRows, frozen: frozen.map(\.memtable),
+            columns: columns, keepsZeroRows: keepsZeroRows, frozen: frozen.map(\.content),
             segments: segments)
     }
 
@@ -367,10 +381,9 @@ public struct StringTable: ~Copyable {
             body(key, row)
         }
         for (index, layer) in frozen.enumerated() {
-            layer.memtable.memtable.forEach { key, record in
-                guard key.starts(with: prefix), !isKnown(key, before: index),
-                    !StringMemtable.isRemoved(record),
-                    take(row, layer.map, { layer.memtable.memtable.read(record, $0) })
+            layer.content.forEach { key, found in
+                guard key.starts(with: prefix), !isKnown(key, before: index), let found,
+                    take(row, layer.map, { $0.update(from: found, count: layer.content.columns.count) })
                 else { return }
                 body(key, row)
             }
@@ -397,9 +410,8 @@ public struct StringTable: ~Copyable {
         guard let start = key.baseAddress else { return false }
         let hash = hasher.hash(key)
         if memtable.find(start, key.count, hash: hash) != nil { return true }
-        return frozen[..<layers].contains {
-            $0.memtable.memtable.find(start, key.count, hash: hash) != nil
-        }
+        let lookup = Lookup(start, count: key.count, hash: hash)
+        return frozen[..<layers].contains { $0.content.read(lookup, spareRow) != .unknown }
     }
 
     /// Traps if any internal promise is broken. For tests.

@@ -36,10 +36,10 @@ public struct TableMerge: Sendable {
     }
 
     /// How many memtables are to be merged; with none, `segments` are all there is.
-    public var memtableCount: Int {
+    public var layerCount: Int {
         switch input {
-        case .integer(let merge): merge.memtableCount
-        case .string(let merge): merge.memtableCount
+        case .integer(let merge): merge.layerCount
+        case .string(let merge): merge.layerCount
         }
     }
 
@@ -67,7 +67,7 @@ extension IntegerTable {
 
     mutating func adopt(_ segments: [Segment], of merge: TableMerge) {
         guard merge.generation == generation else { return }
-        adopt(segments.compactMap { $0 as? IntegerSegment }, merged: merge.memtableCount)
+        adopt(segments.compactMap { $0 as? IntegerSegment }, merged: merge.layerCount)
     }
 }
 
@@ -79,6 +79,6 @@ extension StringTable {
 
     mutating func adopt(_ segments: [Segment], of merge: TableMerge) {
         guard merge.generation == generation else { return }
-        adopt(segments.compactMap { $0 as? StringSegment }, merged: merge.memtableCount)
+        adopt(segments.compactMap { $0 as? StringSegment }, merged: merge.layerCount)
     }
 }

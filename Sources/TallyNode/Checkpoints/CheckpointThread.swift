@@ -76,7 +76,13 @@ public final class CheckpointThread<D: Disk>: Sendable {
         while !isStopping.load(ordering: .sequentiallyConsistent) {
             node.checkpoints.wakeUp.sleep(nanoseconds: Self.pollNanoseconds) {
                 isStopping.load(ordering: .sequentiallyConsistent)
-                    || node.checkpoints.isRequested
+                    || node.checkpoints.isRequested || node.imports.hasRequest
+            }
+            while let request = node.imports.takeRequest() {
+                let status = checkpointer.importer.run(request)
+                node.imports.finish(request.number, status)
+                // So that its files can go, and a start need not read them again.
+                node.checkpoints.request()
             }
             let isAsked = node.checkpoints.takeRequest()
             guard !isStopping.load(ordering: .sequentiallyConsistent),

@@ -75,6 +75,9 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             manifest.position.sequence, milliseconds: manifest.createdMilliseconds)
     }
 
+    /// Takes over imports, on the same thread.
+    var importer: Importer<D> { Importer(node: node, disk: disk, identity: identity) }
+
     /// The last group that a checkpoint holds, 0 for none.
     public var checkpointSequence: UInt64 { published?.position.sequence ?? 0 }
 
@@ -139,7 +142,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         var results: [(merge: TableMerge, segments: [Segment])] = []
         for merge in round.cut.merges[partition] {
             let segments =
-                merge.memtableCount == 0
+                merge.layerCount == 0
                 ? merge.segments
                 : merge.run(
                     partition: partition, sequence: round.cut.sequence, identity: identity)
@@ -150,7 +153,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
                 tables.append(Manifest.Table(family: merge.family, segments: references))
             }
         }
-        node.adopt(results.filter { $0.merge.memtableCount > 0 }, partition: partition)
+        node.adopt(results.filter { $0.merge.layerCount > 0 }, partition: partition)
         forget(results)
         round.tables.append(tables)
     }
@@ -207,5 +210,8 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         defer { noteFinished(manifest) }
         files = files.filter { kept.contains($0.value.file.number) }
         try CheckpointFiles.removeSegments(obsolete, on: disk)
+        for number in node.imports.takeObsolete(round.cut.sequence) {
+            try ImportFiles.remove(number, on: disk)
+        }
     }
 }

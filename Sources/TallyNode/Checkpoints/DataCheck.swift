@@ -58,11 +58,7 @@ public struct DataCheck: Sendable {
         let count = manifest.partitions.count
         let family = manifest.schema.families.first { $0.number == segment.header.family }
         let found = segment.findDamage { key in
-            switch key {
-            case .integer(let key): Placement.partition(of: key, count: count) == partition
-            case .string(let key):
-                Self.slot(key, family).partition(of: count) == partition
-            }
+            key.partition(family, count: count) == partition
         }
         damage += found.map { "\(name): \($0)" }
         guard segment is IntegerSegment else { return }
@@ -72,18 +68,16 @@ public struct DataCheck: Sendable {
         last = segment.header.lastKey
     }
 
-    private static func slot(_ key: UnsafeRawBufferPointer, _ family: Family?) -> Slot {
-        guard let family else { return Slot(of: key) }
-        return Array(family.name.utf8).withUnsafeBytes { Slot(of: key, ofFamily: $0) }
-    }
-
     private mutating func checkJournal<D: Disk>(_ disk: D) throws(DiskError) {
         let floor = manifest?.position.sequence ?? 0
         do throws(StorageError) {
             if damage.isEmpty {
                 let hasher = KeyHasher(seed: 0)
                 let checkpoint = try LoadedCheckpoint(disk: disk, hasher: hasher)
-                var replay = JournalReplay(hasher: hasher, partitions: checkpoint.partitions)
+                let identity = manifest?.identity
+                let imports = ImportSource(disk: disk, identity: { identity })
+                var replay = JournalReplay(
+                    hasher: hasher, partitions: checkpoint.partitions, imports: imports)
                 let scan = try JournalScanner.scan(disk, floor: floor) { replay.apply($0, $1) }
                 try checkpoint.check(scan)
                 self.scan = scan

@@ -11,6 +11,7 @@ enum CommandID: UInt8, Sendable {
     case hashIncrementBy, hashGet, hashMultipleGet, hashGetAll, hashKeys, hashValues, hashLength
     case hashSet, hashMultipleSet, hashSetIfAbsent, hashDelete, hashExists, hashStringLength
     case add, alter, drop, describe
+    case `import`, importStart, importCommit, importStatus
 
     // Connection
     case ping, echo, select, quit, reset, hello

@@ -22,6 +22,9 @@ extension CommandProcessor {
         case .databaseSize: databaseSize()
         case .objectEncoding: objectEncoding(&session)
         case .describe: describe()
+        case .importStart: startImport()
+        case .importCommit: commitImport()
+        case .importStatus: importStatus()
         case .command: replyCommandInfo(names: nil, session.version)
         default: runContained(id, &session)
         }

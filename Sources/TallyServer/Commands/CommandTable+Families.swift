@@ -70,5 +70,21 @@ extension CommandTable {
             "describe", .describe, arity: -1, [.readonly], .schema, since: "1.0.0",
             "Lists all counter families, or what declares one.",
             complexity: "O(N) where N is the number of families or columns."),
+        CommandSpec(
+            "import", .import, arity: -2, [], .schema, since: "1.0.0",
+            "A container for what `tally import` needs.", complexity: "Depends on subcommand.",
+            subcommands: [
+                CommandSpec(
+                    "start", .importStart, arity: 3, [.admin], .schema, since: "1.0.0",
+                    "Tells where and how an import's files are to be written.",
+                    container: "import"),
+                CommandSpec(
+                    "commit", .importCommit, arity: 5, [.admin, .write], .schema, since: "1.0.0",
+                    "Has the records of written files taken over, in the background.",
+                    container: "import"),
+                CommandSpec(
+                    "status", .importStatus, arity: 3, [.admin], .schema, since: "1.0.0",
+                    "Tells how far an import is.", container: "import"),
+            ]),
     ]
 }

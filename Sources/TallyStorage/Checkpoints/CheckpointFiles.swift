@@ -117,7 +117,7 @@ public enum CheckpointFiles {
         return memory
     }
 
-    private static func read<D: Disk>(
+    static func read<D: Disk>(
         _ name: String, on disk: D, allocate: (Int) -> UnsafeMutableRawBufferPointer
     ) throws(StorageError) -> UnsafeMutableRawBufferPointer {
         do throws(DiskError) {

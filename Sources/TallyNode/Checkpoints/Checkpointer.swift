@@ -34,7 +34,10 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     }
 
     private struct Round {
-        let cut: CheckpointCut
+        let sequence: UInt64
+        let schema: Schema
+        /// For each partition what is to be merged; empty once it has been, so that its memory goes.
+        var merges: [[TableMerge]]
         var tables: [[Manifest.Table]] = []
         /// Files written in this round.
         var written: [UInt64] = []
@@ -103,21 +106,24 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         case .idle: return .idle
         case .requested:
             guard let cut = node.checkpoints.takeCut() else { return .waiting }
-            phase = .merging(Round(cut: cut))
+            phase = .merging(
+                Round(sequence: cut.sequence, schema: cut.schema, merges: cut.merges))
             return .working
         case .merging(var round):
+            // The only copy, so that what has been merged is not kept.
+            phase = .idle
             do throws(DiskError) {
                 try mergePartition(&round)
             } catch {
                 giveUp(round)
                 throw error
             }
-            let isDone = round.tables.count == round.cut.merges.count
+            let isDone = round.tables.count == round.merges.count
             phase = isDone ? .publishing(round) : .merging(round)
             return .working
         case .publishing(let round):
-            guard node.gate.durableSequence >= round.cut.sequence else {
-                node.checkpoints.requestSync(to: round.cut.sequence)
+            guard node.gate.durableSequence >= round.sequence else {
+                node.checkpoints.requestSync(to: round.sequence)
                 return .waiting
             }
             do throws(DiskError) {
@@ -129,7 +135,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             }
             phase = .idle
             return .finished(
-                sequence: round.cut.sequence, segmentsWritten: round.written.count,
+                sequence: round.sequence, segmentsWritten: round.written.count,
                 bytesWritten: bytesWritten)
         }
     }
@@ -140,12 +146,14 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         let partition = round.tables.count
         var tables: [Manifest.Table] = []
         var results: [(merge: TableMerge, segments: [Segment])] = []
-        for merge in round.cut.merges[partition] {
+        let merges = round.merges[partition]
+        round.merges[partition] = []
+        for merge in merges {
             let segments =
                 merge.layerCount == 0
                 ? merge.segments
                 : merge.run(
-                    partition: partition, sequence: round.cut.sequence, identity: identity)
+                    partition: partition, sequence: round.sequence, identity: identity)
             results.append((merge, segments))
             if !segments.isEmpty {
                 var references: [Manifest.Segment] = []
@@ -198,19 +206,19 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     private func publish(_ round: Round) throws(DiskError) {
         let manifest = Manifest(
             identity: identity,
-            position: Position(epoch: epoch, sequence: round.cut.sequence),
+            position: Position(epoch: epoch, sequence: round.sequence),
             logTimeMilliseconds: node.checkpoints.cutLogTimeMilliseconds,
             createdMilliseconds: clock.wallMilliseconds(), nextSegment: nextNumber,
-            schema: round.cut.schema, partitions: round.tables)
+            schema: round.schema, partitions: round.tables)
         try CheckpointFiles.replaceManifest(manifest, on: disk)
         let kept = Set(manifest.segments.map(\.number))
         let obsolete = published?.segments.map(\.number).filter { !kept.contains($0) } ?? []
         published = manifest
-        node.checkpoints.setTrimFloor(round.cut.sequence)
+        node.checkpoints.setTrimFloor(round.sequence)
         defer { noteFinished(manifest) }
         files = files.filter { kept.contains($0.value.file.number) }
         try CheckpointFiles.removeSegments(obsolete, on: disk)
-        for number in node.imports.takeObsolete(round.cut.sequence) {
+        for number in node.imports.takeObsolete(round.sequence) {
             try ImportFiles.remove(number, on: disk)
         }
     }

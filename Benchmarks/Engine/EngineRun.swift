@@ -163,7 +163,9 @@ struct EngineRun: ~Copyable {
             places[index] = IntegerTable.Lookup(key: keys[index], hash: hash)
             table.pointee.prefetch(hash: hash)
         }
-        for index in 0..<count { table.pointee.locate(&places[index]) }
+        for index in 0..<count { table.pointee.locateSegment(&places[index]) }
+        for index in 0..<count { table.pointee.locateIndex(&places[index]) }
+        for index in 0..<count { table.pointee.locateBlock(&places[index]) }
     }
 
     private func forEachBatch(

@@ -99,7 +99,10 @@ public struct Partition: ~Copyable {
         _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
     ) -> Outcome {
         var place = IntegerTable.Lookup(key: 0, hash: 0)
-        if operation.pointee.family != 0 { locate(operation, &place) }
+        if operation.pointee.family != 0 {
+            locate(.segment, operation, &place)
+            locate(.block, operation, &place)
+        }
         return apply(operation, place, rows)
     }
 
@@ -177,20 +180,23 @@ public struct Partition: ~Copyable {
         }
     }
 
-    /// Asks for the memory that applying an operation will need, and notes in `place` where a record
-    /// of an integer key is.
+    /// Asks for the memory that the next step of locating, or applying, will need, and notes in `place`
+    /// what is known of where a record of an integer key is. The steps follow one another.
     @inline(__always)
     borrowing func locate(
-        _ operation: UnsafePointer<Operation>, _ place: inout IntegerTable.Lookup
+        _ step: FamilyRecords.Step, _ operation: UnsafePointer<Operation>,
+        _ place: inout IntegerTable.Lookup
     ) {
-        if operation.pointee.family == 0 {
-            plain.prefetchRecord(operation.pointee.hash)
-        } else {
+        guard operation.pointee.family != 0 else {
+            if step == .segment { plain.prefetchRecord(operation.pointee.hash) }
+            return
+        }
+        if step == .segment {
             // Good for a table that has just been made, too: it has no segments.
             place = IntegerTable.Lookup(
                 key: operation.pointee.integerKey, hash: operation.pointee.hash)
-            families.locate(operation, &place)
         }
+        families.locate(step, operation, &place)
     }
 
     // MARK: Reading all

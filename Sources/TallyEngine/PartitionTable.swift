@@ -82,15 +82,26 @@ public struct PartitionTable: ~Copyable {
         _ operations: UnsafePointer<Operation>, _ count: Int,
         _ places: inout InlineArray<32, IntegerTable.Lookup>
     ) {
-        if count > 1 {
-            for index in 0..<count {
-                partitions[Int(operations[index].partition)].prefetch(operations + index)
-            }
-        } else if operations.pointee.family == 0 {
-            return
-        }
+        var hasRecords = false
         for index in 0..<count {
-            partitions[Int(operations[index].partition)].locate(operations + index, &places[index])
+            if operations[index].family != 0 { hasRecords = true }
+            partitions[Int(operations[index].partition)].prefetch(operations + index)
+        }
+        guard count > 1 || hasRecords else { return }
+        locate(.segment, operations, count, &places)
+        guard hasRecords else { return }
+        locate(.index, operations, count, &places)
+        locate(.block, operations, count, &places)
+    }
+
+    @inline(__always)
+    private borrowing func locate(
+        _ step: FamilyRecords.Step, _ operations: UnsafePointer<Operation>, _ count: Int,
+        _ places: inout InlineArray<32, IntegerTable.Lookup>
+    ) {
+        for index in 0..<count {
+            partitions[Int(operations[index].partition)].locate(
+                step, operations + index, &places[index])
         }
     }
 

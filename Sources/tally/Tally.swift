@@ -1,8 +1,23 @@
 import ArgumentParser
+internal import CTallyIntrinsics
+internal import Glibc
 import TallyServer
 
-/// The program: `tally <subcommand>`.
+/// Where the program begins.
 @main
+enum Program {
+    static func main() async {
+        if let missing = tally_missing_instructions() {
+            writeError(
+                "tally was built for processors with \(String(cString: missing)), and this one has "
+                    + "none; build it with: make CPU_FLAGS=\n")
+            exit(1)
+        }
+        await Tally.main()
+    }
+}
+
+/// The program's commands: `tally <subcommand>`.
 struct Tally: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "tally",

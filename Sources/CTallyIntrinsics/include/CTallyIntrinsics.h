@@ -45,6 +45,10 @@ bool tally_crc16_available(void);
 /// multiplication. Call only when `tally_crc16_available` says yes.
 uint16_t tally_crc16(const void *bytes, size_t count);
 
+/// The name of a machine instruction set that this program was built for and that this machine lacks;
+/// NULL if it lacks none.
+const char *tally_missing_instructions(void);
+
 /// Gives the calling thread a name of at most 15 bytes, for debuggers and `top`.
 void tally_name_thread(const char *name);
 

@@ -113,16 +113,28 @@ struct FamilyRecords: ~Copyable {
         }
     }
 
-    /// Finds out where the record of an operation would be, and asks the memory system for it.
+    /// A step of finding out where the record of an operation is.
+    enum Step {
+        case segment
+        case index
+        case block
+    }
+
+    /// Finds out more about where the record of an operation would be, and asks the memory system for
+    /// what the next step needs.
     ///
     /// - Parameter place: The key's, if it is an integer.
     @inline(__always)
     borrowing func locate(
-        _ operation: UnsafePointer<Operation>, _ place: inout IntegerTable.Lookup
+        _ step: Step, _ operation: UnsafePointer<Operation>, _ place: inout IntegerTable.Lookup
     ) {
         if let integers {
-            integers.pointee.locate(&place)
-        } else if let strings {
+            switch step {
+            case .segment: integers.pointee.locateSegment(&place)
+            case .index: integers.pointee.locateIndex(&place)
+            case .block: integers.pointee.locateBlock(&place)
+            }
+        } else if let strings, step == .segment {
             strings.pointee.prefetchRecord(operation.pointee.hash)
         }
     }

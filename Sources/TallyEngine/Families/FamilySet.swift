@@ -59,9 +59,10 @@ struct FamilySet: ~Copyable {
 
     @inline(__always)
     borrowing func locate(
-        _ operation: UnsafePointer<Operation>, _ place: inout IntegerTable.Lookup
+        _ step: FamilyRecords.Step, _ operation: UnsafePointer<Operation>,
+        _ place: inout IntegerTable.Lookup
     ) {
-        find(operation.pointee.family)?.pointee.locate(operation, &place)
+        find(operation.pointee.family)?.pointee.locate(step, operation, &place)
     }
 
     @inline(__always)

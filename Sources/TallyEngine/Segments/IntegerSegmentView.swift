@@ -59,6 +59,20 @@ struct IntegerSegmentView: SegmentView {
     @inline(__always)
     func blockNumber(_ key: UInt64) -> Int { table.lastIndex(firstKeys, notAbove: key) }
 
+    /// Asks the memory system for the index's entries in a part of the search table.
+    @inline(__always)
+    func prefetchIndex(part: Int) {
+        let start = table.start(ofPart: part)
+        tally_prefetch(firstKeys + start)
+        tally_prefetch(offsets + start)
+    }
+
+    /// As `blockNumber`, of a key whose part of the search table is known.
+    @inline(__always)
+    func blockNumber(_ key: UInt64, inPart part: Int) -> Int {
+        table.lastIndex(firstKeys, notAbove: key, inPart: part)
+    }
+
     /// Asks the memory system for block `number`.
     @inline(__always)
     func prefetch(_ number: Int) {

@@ -1,3 +1,5 @@
+internal import CTallyIntrinsics
+
 /// Searches in sorted keys.
 enum Search {
     /// The last of `count` ascending keys that is at most `key`; 0 if none is.
@@ -52,15 +54,36 @@ struct SearchTable {
 
     func deallocate() { starts.deallocate() }
 
+    /// The part of the range that a key lies in, or would if it were not outside.
+    @inline(__always)
+    func part(_ key: UInt64) -> Int {
+        key <= first ? 0 : Int(truncatingIfNeeded: min((key &- first) &>> shift, partLast))
+    }
+
+    /// Asks the memory system for what `start(ofPart:)` needs.
+    @inline(__always)
+    func prefetch(part: Int) { tally_prefetch(starts + part) }
+
+    /// Where in the keys to search for one that lies in `part`.
+    @inline(__always)
+    func start(ofPart part: Int) -> Int {
+        // Keys of earlier parts are below, keys of later parts above.
+        max(Int(starts[part]) &- 1, 0)
+    }
+
     /// The same as `Search.lastIndex` among the keys that this was made of.
     @inline(__always)
-    func lastIndex(_ keys: UnsafePointer<UInt64>, notAbove key: UInt64) -> Int {
-        guard key > first else { return 0 }
-        let part = Int(min((key &- first) &>> shift, partLast))
-        // Keys of earlier parts are below, keys of later parts above.
-        let low = Int(starts[part]) &- 1
-        let high = Int(starts[part &+ 1])
-        let start = max(low, 0)
+    func lastIndex(
+        _ keys: UnsafePointer<UInt64>, notAbove key: UInt64, inPart part: Int
+    ) -> Int {
+        let start = start(ofPart: part)
+        let high = max(Int(starts[part &+ 1]), start &+ 1)
         return start &+ Search.lastIndex(keys + start, high &- start, notAbove: key)
+    }
+
+    /// As above, of a key whose part is not known yet.
+    @inline(__always)
+    func lastIndex(_ keys: UnsafePointer<UInt64>, notAbove key: UInt64) -> Int {
+        lastIndex(keys, notAbove: key, inPart: part(key))
     }
 }

@@ -94,7 +94,11 @@ public struct IntegerTable: ~Copyable {
         public let key: UInt64
         let hash: UInt64
         fileprivate var segment: Int32 = 0
+        /// The block; its part of the search table until it is known.
         fileprivate var block: Int32 = 0
+
+        /// In the place of a segment: the key is in the memtable, or there are no segments.
+        fileprivate static var nowhere: Int32 { -1 }
 
         /// Of a key whose place is not known yet, and its `KeyHasher` hash.
         @inline(__always)
@@ -104,21 +108,53 @@ public struct IntegerTable: ~Copyable {
         }
     }
 
-    /// Asks the memory system for what `locate` needs.
+    /// Asks the memory system for what `locateSegment` needs.
+    ///
+    /// Finding a record that is not in the memtable takes four loads, each at a place that the one before
+    /// says. Doing each for several keys before the next lets the waits overlap.
     @inline(__always)
     public borrowing func prefetch(hash: UInt64) { memtable.prefetch(hash) }
 
-    /// Finds out where a key would be if it is not in the memtable, and asks the memory system for it.
-    ///
-    /// Between this, for several keys, and reading or updating them, the waits for memory overlap.
+    /// Finds out which segment would hold a key, and asks for what `locateIndex` needs.
+    @inline(__always)
+    public borrowing func locateSegment(_ lookup: inout Lookup) {
+        guard segmentCount > 0, memtable.find(lookup.key, hash: lookup.hash) == nil else {
+            lookup.segment = Lookup.nowhere
+            return
+        }
+        let segment = Search.lastIndex(firstKeys, segmentCount, notAbove: lookup.key)
+        let part = views[segment].table.part(lookup.key)
+        views[segment].table.prefetch(part: part)
+        lookup.segment = Int32(truncatingIfNeeded: segment)
+        lookup.block = Int32(truncatingIfNeeded: part)
+    }
+
+    /// Finds out where in the segment's index a key would be, and asks for what `locateBlock` needs.
+    @inline(__always)
+    public borrowing func locateIndex(_ lookup: inout Lookup) {
+        guard lookup.segment >= 0 else { return }
+        views[Int(lookup.segment)].prefetchIndex(part: Int(lookup.block))
+    }
+
+    /// Finds out which block would hold a key, and asks for the block.
+    @inline(__always)
+    public borrowing func locateBlock(_ lookup: inout Lookup) {
+        guard lookup.segment >= 0 else {
+            lookup.segment = 0
+            lookup.block = 0
+            return
+        }
+        let view = views[Int(lookup.segment)]
+        let block = view.blockNumber(lookup.key, inPart: Int(lookup.block))
+        view.prefetch(block)
+        lookup.block = Int32(truncatingIfNeeded: block)
+    }
+
+    /// All of this for one key.
     @inline(__always)
     public borrowing func locate(_ lookup: inout Lookup) {
-        guard segmentCount > 0, memtable.find(lookup.key, hash: lookup.hash) == nil else { return }
-        let segment = Search.lastIndex(firstKeys, segmentCount, notAbove: lookup.key)
-        let block = views[segment].blockNumber(lookup.key)
-        views[segment].prefetch(block)
-        lookup.segment = Int32(truncatingIfNeeded: segment)
-        lookup.block = Int32(truncatingIfNeeded: block)
+        locateSegment(&lookup)
+        locateBlock(&lookup)
     }
 
     @inline(__always)

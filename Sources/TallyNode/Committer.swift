@@ -32,6 +32,7 @@ public final class Committer<D: Disk>: @unchecked Sendable {
         self.durability = durability
         node.checkpoints.note(
             sequence: writer.sequence, bytes: 0, logTimeMilliseconds: writer.logTimeMilliseconds)
+        node.checkpoints.setJournalEnd(writer.end)
         self.writer = consume writer
     }
 
@@ -109,6 +110,7 @@ public final class Committer<D: Disk>: @unchecked Sendable {
             try writer?.sync()
             node.gate.didSync(sequence)
         }
+        if taken != nil { node.checkpoints.setJournalEnd(writer?.end) }
         if let floor = node.checkpoints.takeTrimFloor() { try writer?.trim(to: floor) }
         return taken != nil
     }

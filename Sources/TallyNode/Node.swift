@@ -315,6 +315,14 @@ public final class Node: @unchecked Sendable {
         return (changed, segments)
     }
 
+    /// Asks for a backup in a new directory, to be made in the background.
+    ///
+    /// - Returns: false if one is being made.
+    public func requestBackup(_ path: String) -> Bool { checkpoints.requestBackup(path) }
+
+    /// How the last backup went.
+    public var backupStatus: BackupStatus { checkpoints.backupStatus }
+
     // MARK: Imports
 
     /// A number for the files of a new import.

@@ -102,6 +102,26 @@ public final class DirectoryDisk: Disk {
         guard unlinkat(descriptor, name, 0) == 0 else { throw Self.error("remove", name) }
     }
 
+    /// Gives a file the same name in another directory, or copies it to another file system.
+    public func link(_ name: String, to target: DirectoryDisk) throws(DiskError) {
+        if linkat(descriptor, name, target.descriptor, name, 0) == 0 { return }
+        guard [EXDEV, EPERM, EMLINK, EOPNOTSUPP].contains(errno) else {
+            throw Self.error("link", name)
+        }
+        let source = try open(name)
+        let copy = try target.create(name)
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
+        defer { buffer.deallocate() }
+        var offset = 0
+        while true {
+            let count = try source.read(at: offset, into: buffer)
+            if count == 0 { break }
+            try copy.write(UnsafeRawBufferPointer(rebasing: buffer[..<count]), at: offset)
+            offset += count
+        }
+        try copy.sync()
+    }
+
     /// Makes all names as they are now survive a power loss.
     public func syncDirectory() throws(DiskError) {
         guard fsync(descriptor) == 0 else { throw Self.error("sync directory", path) }

@@ -16,6 +16,9 @@ public protocol Disk: Sendable {
     func rename(_ name: String, to newName: String) throws(DiskError)
     /// Removes a file's name.
     func remove(_ name: String) throws(DiskError)
+    /// Gives a file that no longer changes the same name in another directory, so that both share it,
+    /// or copies it where that cannot be.
+    func link(_ name: String, to target: Self) throws(DiskError)
     /// Makes all names as they are now survive a power loss.
     func syncDirectory() throws(DiskError)
 }

@@ -96,10 +96,9 @@ private struct Server {
         journal.start()
         let checkpoints = CheckpointThread(
             opening.checkpointer, node: opening.node, clock: clock,
-            configuration: checkpointConfiguration
-        ) { event in
-            report(event, logger)
-        }
+            configuration: checkpointConfiguration,
+            openDirectory: { (path) throws(DiskError) in try DirectoryDisk(path: path) },
+            onEvent: { report($0, logger) })
         checkpoints.start()
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(

@@ -23,7 +23,8 @@ struct Tally: AsyncParsableCommand {
         commandName: "tally",
         abstract: "A counter service: exact, durable, dense, and at home with Redis clients.",
         version: ServerIdentity.version,
-        subcommands: [Serve.self, ReplayCommand.self, JournalCommand.self, CheckCommand.self,
-            ImportCommand.self,
+        subcommands: [
+            Serve.self, ReplayCommand.self, JournalCommand.self, CheckCommand.self,
+            ImportCommand.self, ExportCommand.self, BackupCommand.self, RestoreCommand.self,
         ])
 }

@@ -27,7 +27,7 @@ struct SimulationTests {
     @Test func checkpointsAreMadeBetweenCrashes() {
         var world = World(seed: 1)
         world.run(steps: 3000)
-        #expect(world.checkpoints > 20 && world.crashes > 20)
+        #expect(world.checkpoints > 20 && world.crashes > 20 && world.backups > 10)
     }
 
     @Test(arguments: [1, 7, 12, 30] as [UInt64])
@@ -48,7 +48,7 @@ struct SimulationTests {
         ])
     func plantedBugsAreFound(bug: World.PlantedBug) {
         var found = 0
-        for seed in 1...UInt64(60) {
+        for seed in 1...UInt64(400) where found == 0 {
             var world = World(seed: seed, plantedBug: bug)
             world.run(steps: 600)
             if !world.violations.isEmpty { found += 1 }

@@ -47,6 +47,7 @@ struct World {
     private(set) var trace: [String] = []
     private(set) var crashes = 0
     private(set) var checkpoints = 0
+    private(set) var backups = 0
 
     init(seed: UInt64, plantedBug: PlantedBug? = nil) {
         self.seed = seed
@@ -152,6 +153,9 @@ struct World {
     /// Goes on with a checkpoint, or begins one.
     private mutating func checkpoint() {
         guard let checkpointer = served?.checkpointer else { return }
+        // That one needs journal files to stay.
+        if plantedBug == .fileSyncedAgainAfterFailure { return }
+        if random.once(in: 10) { return backUp(checkpointer) }
         if checkpointer.isIdle, random.once(in: 3) { checkpointer.begin() }
         do throws(DiskError) {
             for _ in 0..<Int.random(in: 1...8, using: &random) {
@@ -162,6 +166,40 @@ struct World {
             }
         } catch {
             trace.append("no checkpoint: \(error)")
+        }
+    }
+
+    /// Makes a backup and looks at what a server finds there.
+    private mutating func backUp(_ checkpointer: Checkpointer<SimulatedDisk>) {
+        let target = SimulatedDisk(seed: random.next())
+        let known = acknowledged
+        do throws(BackupFiles.Failure) {
+            try checkpointer.backUp(to: target)
+        } catch {
+            trace.append("no backup: \(error)")
+            return
+        }
+        let names = (try? target.list()) ?? []
+        guard names.contains(where: { $0.hasPrefix("journal-") }) else {
+            if case .always = durability, known > 0 {
+                violations.append("a backup without a journal")
+            }
+            return
+        }
+        backups += 1
+        do throws(StorageError) {
+            let opening = try NodeOpening(
+                disk: target, clock: clock, configuration: configuration)
+            let last = opening.scan.lastSequence
+            trace.append("backup \(last)")
+            if Self.counters(opening.node) != states[last] {
+                violations.append("group \(last) is in a backup as something else")
+            }
+            if case .always = durability, last < known {
+                violations.append("group \(known) was acknowledged, a backup ends at \(last)")
+            }
+        } catch {
+            violations.append("a backup cannot be opened: \(error)")
         }
     }
 
@@ -250,17 +288,25 @@ struct World {
         }
     }
 
+    /// What a server is started with; draws its hash seed.
+    private var configuration: NodeConfiguration {
+        mutating get {
+            var configuration = NodeConfiguration()
+            configuration.durability = durability
+            configuration.partitionCount = 4
+            configuration.threads = seed % 2 == 0 ? 1 : 2
+            configuration.journal.fileBytes =
+                plantedBug == .fileSyncedAgainAfterFailure ? 8 << 10 : 64 << 10
+            configuration.journal.groupBytesMax =
+                plantedBug == .fileSyncedAgainAfterFailure ? 2 << 10 : 16 << 10
+            let hashSeed = random.next()
+            configuration.random = { hashSeed }
+            return configuration
+        }
+    }
+
     private mutating func open() {
-        var configuration = NodeConfiguration()
-        configuration.durability = durability
-        configuration.partitionCount = 4
-        configuration.threads = seed % 2 == 0 ? 1 : 2
-        configuration.journal.fileBytes =
-            plantedBug == .fileSyncedAgainAfterFailure ? 8 << 10 : 64 << 10
-        configuration.journal.groupBytesMax =
-            plantedBug == .fileSyncedAgainAfterFailure ? 2 << 10 : 16 << 10
-        let hashSeed = random.next()
-        configuration.random = { hashSeed }
+        let configuration = configuration
         do throws(StorageError) {
             let opening = try NodeOpening(
                 disk: disk, clock: clock, configuration: configuration)

@@ -157,6 +157,16 @@ package final class SimulatedDisk: Disk {
         if !isThere { throw DiskError(.notFound, operation: "remove", file: name) }
     }
 
+    package func link(_ name: String, to target: SimulatedDisk) throws(DiskError) {
+        guard let inode = state.withLock({ $0.names[name] }) else {
+            throw DiskError(.notFound, operation: "link", file: name)
+        }
+        target.state.withLock { state in
+            state.names[name] = inode
+            state.nameChanges.append(.set(name, inode))
+        }
+    }
+
     package func syncDirectory() throws(DiskError) {
         let fails = state.withLock { state in
             if state.random.once(in: state.faults.syncFails) { return true }

@@ -284,7 +284,11 @@ private struct StringChanges: ~Copyable {
         var high = end ?? count
         while low < high {
             let middle = (low + high) / 2
-            if withKey(middle, { Bytes.isLess($0, key) }) { low = middle + 1 } else { high = middle }
+            if withKey(middle, { Bytes.isLess($0, key) }) {
+                low = middle + 1
+            } else {
+                high = middle
+            }
         }
         return low
     }

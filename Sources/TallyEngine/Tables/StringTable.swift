@@ -383,7 +383,9 @@ public struct StringTable: ~Copyable {
         for (index, layer) in frozen.enumerated() {
             layer.content.forEach { key, found in
                 guard key.starts(with: prefix), !isKnown(key, before: index), let found,
-                    take(row, layer.map, { $0.update(from: found, count: layer.content.columns.count) })
+                    take(
+                        row, layer.map,
+                        { $0.update(from: found, count: layer.content.columns.count) })
                 else { return }
                 body(key, row)
             }

@@ -1,5 +1,6 @@
 import TallyCore
 import TallyEngine
+import TallyStorage
 internal import Synchronization
 
 /// The state of all partitions between two commit groups, set aside to be merged and written.
@@ -29,6 +30,9 @@ final class CheckpointExchange: Sendable {
     private let finishedSequence = Atomic<UInt64>(0)
     private let finishedMilliseconds = Atomic<UInt64>(0)
     private let isUnderWay = Atomic<Bool>(false)
+    private let end = Locked<JournalEnd?>(nil)
+    /// Where a backup is wanted, and how the last one went.
+    private let backup = Locked<(path: String?, status: BackupStatus)>((nil, .none))
 
     /// Wakes the checkpointer's thread.
     let wakeUp = WakeUp()
@@ -40,6 +44,21 @@ final class CheckpointExchange: Sendable {
         isWanted.store(true, ordering: .sequentiallyConsistent)
         wakeUp.signal()
     }
+
+    /// Asks for a backup.
+    ///
+    /// - Returns: false if one is being made.
+    func requestBackup(_ path: String) -> Bool {
+        let isTaken = backup.withLock { backup in
+            guard backup.status != .working else { return false }
+            backup = (path, .working)
+            return true
+        }
+        wakeUp.signal()
+        return isTaken
+    }
+
+    var backupStatus: BackupStatus { backup.withLock { $0.status } }
 
     /// Whether a checkpoint is being made.
     var hasRound: Bool { isUnderWay.load(ordering: .relaxed) }
@@ -75,6 +94,18 @@ final class CheckpointExchange: Sendable {
 
     func resetJournalBytes() { journalBytes.store(0, ordering: .relaxed) }
 
+    var hasBackupRequest: Bool { backup.withLock { $0.path != nil } }
+
+    /// Where a backup is to be made, once.
+    func takeBackupRequest() -> String? {
+        backup.withLock { backup in
+            defer { backup.path = nil }
+            return backup.path
+        }
+    }
+
+    func setBackupStatus(_ status: BackupStatus) { backup.withLock { $0.status = status } }
+
     /// Whether somebody has asked for a checkpoint.
     var isRequested: Bool { isWanted.load(ordering: .sequentiallyConsistent) }
 
@@ -91,7 +122,12 @@ final class CheckpointExchange: Sendable {
     /// The log time of the last cut, once its last group has been written.
     var cutLogTimeMilliseconds: UInt64 { cutLogTime.load(ordering: .acquiring) }
 
+    /// Where the journal's last group ends that was written, and synced if the durability asks for that.
+    var journalEnd: JournalEnd? { end.withLock { $0 } }
+
     // MARK: The committer's side
+
+    func setJournalEnd(_ end: JournalEnd?) { self.end.withLock { $0 = end } }
 
     /// Whether there is anything to do for the checkpointer.
     var hasRequest: Bool {

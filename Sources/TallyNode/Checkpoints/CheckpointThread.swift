@@ -30,6 +30,7 @@ public final class CheckpointThread<D: Disk>: Sendable {
     private let node: Node
     private let clock: any Clock
     private let configuration: CheckpointConfiguration
+    private let openDirectory: @Sendable (String) throws(DiskError) -> D
     private let onEvent: @Sendable (CheckpointEvent) -> Void
     private let isStopping = Atomic<Bool>(false)
     private let thread = Locked<DedicatedThread?>(nil)
@@ -41,16 +42,20 @@ public final class CheckpointThread<D: Disk>: Sendable {
     /// Wait for the journal's thread, nanoseconds.
     private static var waitNanoseconds: Int { 2_000_000 }
 
-    /// - Parameter onEvent: Called on the checkpoint thread; must not block.
+    /// - Parameters:
+    ///   - openDirectory: Makes a directory for a backup.
+    ///   - onEvent: Called on the checkpoint thread; must not block.
     public init(
         _ checkpointer: Checkpointer<D>, node: Node, clock: any Clock,
         configuration: CheckpointConfiguration,
+        openDirectory: @escaping @Sendable (String) throws(DiskError) -> D,
         onEvent: @escaping @Sendable (CheckpointEvent) -> Void
     ) {
         self.checkpointer = checkpointer
         self.node = node
         self.clock = clock
         self.configuration = configuration
+        self.openDirectory = openDirectory
         self.onEvent = onEvent
     }
 
@@ -77,7 +82,9 @@ public final class CheckpointThread<D: Disk>: Sendable {
             node.checkpoints.wakeUp.sleep(nanoseconds: Self.pollNanoseconds) {
                 isStopping.load(ordering: .sequentiallyConsistent)
                     || node.checkpoints.isRequested || node.imports.hasRequest
+                    || node.checkpoints.hasBackupRequest
             }
+            if let path = node.checkpoints.takeBackupRequest() { makeBackup(path) }
             while let request = node.imports.takeRequest() {
                 let status = checkpointer.importer.run(request)
                 node.imports.finish(request.number, status)
@@ -105,6 +112,21 @@ public final class CheckpointThread<D: Disk>: Sendable {
         if seconds >= UInt64(configuration.secondsMax), hasChanges { return true }
         let (changed, segments) = node.tableBytes()
         return changed >= max(configuration.changedBytesMax, segments / 4) && hasChanges
+    }
+
+    private func makeBackup(_ path: String) {
+        do throws(BackupFiles.Failure) {
+            let target: D
+            do throws(DiskError) {
+                target = try openDirectory(path)
+            } catch {
+                throw .disk(error)
+            }
+            try checkpointer.backUp(to: target)
+            node.checkpoints.setBackupStatus(.done)
+        } catch {
+            node.checkpoints.setBackupStatus(.failed("\(error)"))
+        }
     }
 
     /// - Returns: false if it was given up.

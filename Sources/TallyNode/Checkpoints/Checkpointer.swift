@@ -78,6 +78,15 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             manifest.position.sequence, milliseconds: manifest.createdMilliseconds)
     }
 
+    /// Makes a backup of everything that the journal holds, on the same thread as checkpoints.
+    ///
+    /// - Parameter target: An empty directory.
+    public func backUp(to target: D) throws(BackupFiles.Failure) {
+        // Taken first: what is listed afterwards holds all of it.
+        let end = node.checkpoints.journalEnd
+        try BackupFiles.copy(disk, to: target, end: end, isRestored: false)
+    }
+
     /// Takes over imports, on the same thread.
     var importer: Importer<D> { Importer(node: node, disk: disk, identity: identity) }
 

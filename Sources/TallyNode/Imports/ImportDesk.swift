@@ -13,6 +13,18 @@ public enum ImportStatus: Equatable, Sendable {
     case failed(String)
 }
 
+/// How a backup that was asked for went.
+public enum BackupStatus: Equatable, Sendable {
+    /// Nobody has asked.
+    case none
+    /// It is being made.
+    case working
+    /// It is there, on disk.
+    case done
+    /// It was not made; what there is of it is useless.
+    case failed(String)
+}
+
 /// Where imports are asked for, and where one hears of them.
 final class ImportDesk: Sendable {
     struct Request {

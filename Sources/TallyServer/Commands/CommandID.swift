@@ -20,6 +20,7 @@ enum CommandID: UInt8, Sendable {
 
     // Server
     case time, info, backgroundSave, lastSave
+    case backup, backupStart, backupStatus
     case command, commandCount, commandInfo, commandDocs, commandList, commandGetKeys, commandHelp
     case config, configGet, configSet, configResetStatistics, configHelp
 }

@@ -18,6 +18,8 @@ extension CommandProcessor {
         case .time: time()
         case .info: info(session)
         case .backgroundSave: backgroundSave()
+        case .backupStart: startBackup()
+        case .backupStatus: backupStatus()
         case .lastSave: replies.integer(Int64(server.node.checkpoint.milliseconds / 1000))
         case .databaseSize: databaseSize()
         case .objectEncoding: objectEncoding(&session)
@@ -27,6 +29,27 @@ extension CommandProcessor {
         case .importStatus: importStatus()
         case .command: replyCommandInfo(names: nil, session.version)
         default: runContained(id, &session)
+        }
+    }
+
+    private mutating func startBackup() {
+        let path = arguments[2].text
+        guard path.hasPrefix("/") else {
+            return replies.error("ERR expected an absolute path on the server's machine")
+        }
+        if server.node.requestBackup(path) {
+            replies.simple("OK")
+        } else {
+            replies.error("ERR another backup is being made")
+        }
+    }
+
+    private mutating func backupStatus() {
+        switch server.node.backupStatus {
+        case .none: replies.bulk("none")
+        case .working: replies.bulk("working")
+        case .done: replies.bulk("done")
+        case .failed(let reason): replies.bulk("failed \(reason)")
         }
     }
 

@@ -192,6 +192,18 @@ enum CommandTable {
             "bgsave", .backgroundSave, arity: -1, [.admin, .noscript], .server, since: "1.0.0",
             "Makes a checkpoint in the background."),
         CommandSpec(
+            "backup", .backup, arity: -2, [], .server, since: "1.0.0",
+            "A container for backup commands.", complexity: "Depends on subcommand.",
+            subcommands: [
+                CommandSpec(
+                    "start", .backupStart, arity: 3, [.admin], .server, since: "1.0.0",
+                    "Makes a backup in a directory of the server's machine, in the background.",
+                    container: "backup"),
+                CommandSpec(
+                    "status", .backupStatus, arity: 2, [.admin], .server, since: "1.0.0",
+                    "Tells how the last backup went.", container: "backup"),
+            ]),
+        CommandSpec(
             "lastsave", .lastSave, arity: 1, [.loading, .stale, .fast], .server, since: "1.0.0",
             "Returns when the last checkpoint was made, in seconds since 1970.",
             tips: ["nondeterministic_output"]),

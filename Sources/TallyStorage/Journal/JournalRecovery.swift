@@ -32,7 +32,9 @@ public enum JournalRecovery {
     ) throws(StorageError) -> JournalOpening<D> {
         let scan = try JournalScanner.scan(disk, floor: floor, visit: visit)
         try accept(scan)
-        let isClean = scan.endedCleanly
+        let names = try journalDisk { () throws(DiskError) in try disk.list() }
+        let isRestored = names.contains(BackupFiles.restoredName)
+        let isClean = scan.endedCleanly && !isRestored
         var highest = scan.highestNumber
         let log = (
             identity: scan.identity ?? identity,
@@ -42,7 +44,6 @@ public enum JournalRecovery {
         var obsolete = scan.superseded
         let lastWithGroups = scan.files.lastIndex { $0.groupCount > 0 } ?? -1
         obsolete += scan.files[(lastWithGroups + 1)...].map(\.name)
-        let names = try journalDisk { () throws(DiskError) in try disk.list() }
         if names.contains(JournalFormat.temporaryName) {
             obsolete.append(JournalFormat.temporaryName)
         }
@@ -79,6 +80,7 @@ public enum JournalRecovery {
                 try remove(disk, [last.name])
             }
         }
+        try journalDisk { () throws(DiskError) in try BackupFiles.removeMark(on: disk) }
         let writer = JournalWriter(
             disk: disk, configuration: configuration, identity: log.identity, epoch: log.epoch,
             partitionCount: log.partitionCount, isSealed: isClean, nextNumber: highest + 1,

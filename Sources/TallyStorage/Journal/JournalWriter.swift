@@ -31,6 +31,14 @@ struct FinishedJournalFile {
     let lastSequence: UInt64
 }
 
+/// Where a journal ends: files of later numbers hold nothing yet.
+public struct JournalEnd: Equatable, Sendable {
+    /// The number of the file that is being written.
+    public let number: UInt64
+    /// Where in it the last group ends, bytes; 0 if it holds none.
+    public let offset: Int
+}
+
 /// Appends commit groups to a journal's newest file.
 ///
 /// Only one group may be unsynced under `always`: the caller writes, syncs, and only then writes the
@@ -93,6 +101,13 @@ public struct JournalWriter<D: Disk>: ~Copyable {
 
     /// The data's identity.
     public var logIdentity: LogIdentity { identity }
+
+    /// Where the last group written ends.
+    public var end: JournalEnd {
+        current == nil
+            ? JournalEnd(number: nextNumber, offset: 0)
+            : JournalEnd(number: currentNumber, offset: offset)
+    }
 
     /// The position of the last group written.
     public var position: Position { Position(epoch: epoch, sequence: sequence) }

@@ -26,10 +26,7 @@ struct ImportCommand: ParsableCommand {
     var family: String
     @Option(help: "csv, tsv or records (default: by the file's name, else csv).")
     var format: Format?
-    @Option(help: "The server's address.")
-    var host = "127.0.0.1"
-    @Option(help: "The server's port.")
-    var port = 7379
+    @OptionGroup var server: ServerAddress
     @Option(help: "Rejected lines that are listed.")
     var rejectsMax = 20
     @Flag(help: "Import nothing if any line is rejected.")
@@ -38,19 +35,11 @@ struct ImportCommand: ParsableCommand {
     var file: String
 
     func run() throws {
-        do {
-            try importAll()
-        } catch let failure as ControlConnection.Failure {
-            complain("\(failure)")
-            throw ExitCode.failure
-        } catch let failure as ImportFailure {
-            complain("\(failure)")
-            throw ExitCode.failure
-        }
+        try givingUp { try importAll() }
     }
 
     private func importAll() throws {
-        let connection = try ControlConnection(host: host, port: port)
+        let connection = try server.connect()
         let plan = try ImportPlan(connection.call("IMPORT", "START", family))
         let input = try InputFile(file)
         var writer = ImportWriter(plan)
@@ -67,7 +56,10 @@ struct ImportCommand: ParsableCommand {
                 throw ImportFailure("\(source.rejectedCount) lines rejected: nothing is imported")
             }
             try writer.finish()
-            try commit(connection, plan, writer, source)
+            try Self.commit(connection, plan, fileCount: writer.fileCount)
+            print(
+                "imported \(writer.recordCount) records, \(writer.byteCount) bytes in segments; "
+                    + "\(source.defaultCount) lines of defaults, \(source.rejectedCount) rejected")
         } catch {
             writer.removeFiles()
             throw error
@@ -79,21 +71,18 @@ struct ImportCommand: ParsableCommand {
         return file.hasSuffix(".bin") ? .records : .csv
     }
 
-    private func commit(
-        _ connection: ControlConnection, _ plan: ImportPlan, _ writer: borrowing ImportWriter,
-        _ source: RecordSource
+    /// Has the records of written files taken over, and waits for that.
+    static func commit(
+        _ connection: ControlConnection, _ plan: ImportPlan, fileCount: Int
     ) throws {
         _ = try connection.call(
-            "IMPORT", "COMMIT", "\(plan.number)", "\(plan.family.number)", "\(writer.fileCount)")
+            "IMPORT", "COMMIT", "\(plan.number)", "\(plan.family.number)", "\(fileCount)")
         while true {
             let status = try connection.call("IMPORT", "STATUS", "\(plan.number)").text
-            if status.hasPrefix("done") { break }
+            if status.hasPrefix("done") { return }
             guard status == "working" else { throw ImportFailure(status) }
             usleep(5000)
         }
-        print(
-            "imported \(writer.recordCount) records, \(writer.byteCount) bytes in segments; "
-                + "\(source.defaultCount) lines of defaults, \(source.rejectedCount) rejected")
     }
 
     private func complain(_ text: String) { writeError(text + "\n") }

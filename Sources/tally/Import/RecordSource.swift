@@ -50,6 +50,10 @@ struct RecordSource {
     private var places: [Int] = []
     private let values: UnsafeMutablePointer<Int64>
     private var progress: ProgressLine
+    /// The key of a line that had it in quotes; one byte more than a key may have.
+    private let unquoted = UnsafeMutableRawBufferPointer.allocate(
+        byteCount: Limits.keyBytesMax + 1, alignment: 1)
+    private var unquotedCount = 0
 
     /// Lines that are no records, in words.
     private(set) var rejections: [String] = []
@@ -74,6 +78,7 @@ struct RecordSource {
     ) throws(ImportFailure) {
         defer {
             values.deallocate()
+            unquoted.deallocate()
             progress.finish()
         }
         let buffer = UnsafeMutableRawBufferPointer.allocate(
@@ -217,8 +222,20 @@ struct RecordSource {
         var key = SourceKey.integer(0)
         while start <= text.count {
             var end = start
+            if field < 0, text.first == UInt8(ascii: "\"") {
+                guard let closing = unquote(text) else {
+                    return reject(line, "a quote is not closed")
+                }
+                end = closing
+                guard end == text.count || text[end] == separator else {
+                    return reject(line, "text follows a quoted key")
+                }
+            }
             while end < text.count, text[end] != separator { end += 1 }
-            let bytes = UnsafeRawBufferPointer(rebasing: text[start..<end])
+            var bytes = UnsafeRawBufferPointer(rebasing: text[start..<end])
+            if field < 0, text.first == UInt8(ascii: "\"") {
+                bytes = UnsafeRawBufferPointer(rebasing: unquoted[..<unquotedCount])
+            }
             if field < 0 {
                 guard let found = sourceKey(bytes) else {
                     return reject(line, "'\(shown(bytes))' is no key")
@@ -240,6 +257,27 @@ struct RecordSource {
             return reject(line, "\(field + 1) fields instead of \(places.count + 1)")
         }
         try take(key, line, body)
+    }
+
+    /// Takes the quotes off a line's first field.
+    ///
+    /// - Returns: where the field ends; nil if that cannot be told. What it holds is in `unquoted`.
+    private mutating func unquote(_ text: UnsafeRawBufferPointer) -> Int? {
+        unquotedCount = 0
+        var offset = 1
+        while offset < text.count {
+            if text[offset] == UInt8(ascii: "\"") {
+                let isDoubled = offset + 1 < text.count && text[offset + 1] == UInt8(ascii: "\"")
+                guard isDoubled else { return offset + 1 }
+                offset += 1
+            }
+            if unquotedCount < unquoted.count {
+                unquoted[unquotedCount] = text[offset]
+                unquotedCount += 1
+            }
+            offset += 1
+        }
+        return nil
     }
 
     private func sourceKey(_ bytes: UnsafeRawBufferPointer) -> SourceKey? {

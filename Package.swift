@@ -49,7 +49,8 @@ let package = Package(
         .executableTarget(
             name: "tally",
             dependencies: [
-                "CTallyIntrinsics", "TallyCore", "TallyEngine", "TallyStorage", "TallyNode", "TallyServer",
+                "CTallyIntrinsics", "TallyCore", "TallyEngine", "TallyStorage", "TallyNode",
+                "TallyServer",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Logging", package: "swift-log"),

@@ -27,6 +27,11 @@ public final class DataSnapshot {
         schema = partitions.first?.partition.schema ?? Schema()
     }
 
+    /// Calls `body` with every plain key and its counter, by partition.
+    public func forEachPlainKey(_ body: (UnsafeRawBufferPointer, Int64) -> Void) {
+        for box in partitions { box.partition.forEachPlainKey(body) }
+    }
+
     /// Calls `body` with the key and the values of every record of a family, by partition.
     public func forEachRecord(
         family: UInt32, _ body: (RecordKey, UnsafeBufferPointer<Int64>) -> Void

@@ -18,7 +18,7 @@ import pytest
 
 from load import run_all
 from protocol import RawConnection, encode
-from servers import tool
+from servers import tool, wait_until
 
 CONNECTIONS = 50
 DEPTH = 100
@@ -144,6 +144,60 @@ def test_stream(start_tally, tmp_path, name, threads):
     compare(server, expected)
     server.restart()
     compare(server, expected)
+
+
+# Prefixes whose keys are text, and those that are columns of one family's records.
+TEXT_PREFIXES = {"kind", "type"}
+SHARED_FAMILIES = {"root": "weibo", "parent": "weibo"}
+
+
+def record_key(key):
+    """The suffix key that counts what `key` counts: `root:7` is the column root of record weibo:7."""
+    prefix, name = key.split(":", 1)
+    return f"{SHARED_FAMILIES.get(prefix, prefix)}:{name}.{prefix}"
+
+
+def declare_families(client, prefixes):
+    for family in sorted({SHARED_FAMILIES.get(prefix, prefix) for prefix in prefixes}):
+        kind = "string" if family in TEXT_PREFIXES else "integer"
+        for line in [f"ADD COUNTER {family}", f"ADD COLUMN {family} id primarykey type={kind}"]:
+            assert client.execute_command(*line.split()) == b"OK"
+    for prefix in sorted(prefixes):
+        family = SHARED_FAMILIES.get(prefix, prefix)
+        line = f"ADD COLUMN {family} {prefix} suffix={prefix} min=-4611686018427387904"
+        assert client.execute_command(*line.split()) == b"OK"
+
+
+def compare_records(server, expected):
+    """As `compare`, for records: those at 0 are not there."""
+    client = server.client()
+    records = {key.rsplit(".", 1)[0] for key, value in expected.items() if value != 0}
+    assert client.dbsize() == len(records)
+    keys = list(expected)
+    for start in range(0, len(keys), 1000):
+        part = keys[start:start + 1000]
+        found = [int(value) for value in client.mget(part)]
+        assert found == [expected[key] for key in part]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_stream_into_families(start_tally, tmp_path, name):
+    """The same with columns of records, before and after a merge and a restart."""
+    server = start_tally()
+    expected = independent_count(STREAMS[name](), tmp_path)
+    client = server.client()
+    declare_families(client, {key.split(":", 1)[0] for key in expected})
+    replay(server.port, ((record_key(key), step) for key, step in STREAMS[name]()))
+    expected = {record_key(key): value for key, value in expected.items()}
+    compare_records(server, expected)
+    sequence = client.info("persistence")["durable_sequence"]
+    client.bgsave()
+    wait_until(
+        lambda: client.info("persistence")["checkpoint_sequence"] >= sequence, "a checkpoint")
+    compare_records(server, expected)
+    server.kill()
+    server.start().wait_until_ready()
+    compare_records(server, expected)
 
 
 def test_the_independent_count_is_right(tmp_path):

@@ -60,6 +60,8 @@ public enum Limits {
     /// Longest time between a change and a checkpoint that holds it, seconds, unless the user says
     /// otherwise.
     public static let checkpointSeconds = 300
+    /// Time from the beginning of one scrub to that of the next, seconds, unless the user says otherwise.
+    public static let scrubSeconds = 86_400
     /// Memory for changes from which on a checkpoint is made where segments take little, bytes.
     public static let checkpointChangedBytes = 64 << 20
 

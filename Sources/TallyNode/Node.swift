@@ -278,6 +278,9 @@ public final class Node: @unchecked Sendable {
     /// Whether a checkpoint is being made.
     public var isMakingCheckpoint: Bool { checkpoints.hasRound }
 
+    /// Segment files that scrubs have read again so far, and how many of them were damaged.
+    public var scrubs: (files: Int, damaged: Int) { checkpoints.scrubs }
+
     /// The last group that a checkpoint on disk holds, and when that was made, milliseconds since
     /// 1970; zeros for none.
     public var checkpoint: (sequence: UInt64, milliseconds: UInt64) { checkpoints.finished }

@@ -45,6 +45,8 @@ struct Serve: AsyncParsableCommand {
     var checkpointBytes: String?
     @Option(help: "Longest time between a change and a checkpoint, seconds (default 300).")
     var checkpointSeconds: String?
+    @Option(help: "Time between two scrubs of all segment files, 0 for never (default 86400).")
+    var scrubSeconds: String?
     @Option(help: "trace, debug, info, notice, warning, error or critical (default info).")
     var logLevel: String?
     @Option(help: ArgumentHelp("tally, or null to measure without counters.", visibility: .hidden))
@@ -70,6 +72,7 @@ struct Serve: AsyncParsableCommand {
             "durability": durability, "partitions": partitions, "clients-max": clientsMax,
             "idle-seconds-max": idleSecondsMax, "memory-limit": memoryLimit,
             "checkpoint-bytes": checkpointBytes, "checkpoint-seconds": checkpointSeconds,
+            "scrub-seconds": scrubSeconds,
             "log-level": logLevel, "engine": engine,
         ]
         return given.compactMapValues { $0 }
@@ -198,6 +201,10 @@ private struct Server {
             logger.error(
                 "no checkpoint could be made; the journal keeps everything, and grows",
                 metadata: ["error": "\(error)"])
+        case .damaged(let file):
+            logger.error(
+                "a segment file is damaged; the next checkpoint writes it anew, from memory",
+                metadata: ["damage": "\(file)"])
         }
     }
 
@@ -205,6 +212,7 @@ private struct Server {
         var configuration = CheckpointConfiguration()
         configuration.journalBytesMax = settings.checkpointBytes
         configuration.secondsMax = settings.checkpointSeconds
+        configuration.scrubSeconds = settings.scrubSeconds
         return configuration
     }
 

@@ -37,6 +37,8 @@ struct Settings: Sendable {
     var checkpointBytes = Limits.checkpointJournalBytes
     /// Longest time between a change and a checkpoint that holds it, seconds.
     var checkpointSeconds = Limits.checkpointSeconds
+    /// Seconds from the beginning of one scrub of all segment files to that of the next; 0 for never.
+    var scrubSeconds = Limits.scrubSeconds
     /// How much is logged.
     var logLevel = "info"
     /// `tally`, or `null` to measure everything but the counters.
@@ -127,6 +129,7 @@ struct Settings: Sendable {
             return true
         },
         integer("checkpoint-seconds", 1...86_400) { $1.checkpointSeconds = $0 },
+        integer("scrub-seconds", 0...31_536_000) { $1.scrubSeconds = $0 },
         Field(name: "log-level", allowed: logLevels.joined(separator: ", ")) { text, settings in
             settings.logLevel = text
             return logLevels.contains(text)

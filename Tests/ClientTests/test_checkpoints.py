@@ -213,3 +213,28 @@ def test_last_save(tally):
     assert client.info("persistence")["rdb_last_save_time"] == 0
     assert client.bgsave() is True
     wait_until(lambda: client.lastsave() is not None, "a checkpoint")
+
+
+def test_scrubbing_finds_damage_and_mends_it(start_tally):
+    server = start_tally("--partitions", 2, "--scrub-seconds", 1)
+    client = server.client()
+    fill(client)
+    checkpoint(client)
+    before = state(client)
+    wait_until(lambda: client.info("persistence")["scrubbed_segments"] > 6, "a scrub")
+    assert client.info("persistence")["damaged_segments"] == 0
+    files = sorted(server.directory.glob("segment-*"))
+    for victim, place in zip(files, [60, 170, -2]):
+        data = bytearray(victim.read_bytes())
+        data[place] ^= 16
+        victim.write_bytes(data)
+    files[3].unlink()
+    wait_until(lambda: client.info("persistence")["damaged_segments"] >= 4, "damage to be found")
+    wait_until(lambda: not any(file.exists() for file in files[:4]), "it to be mended")
+    for victim in files[:4]:
+        assert f"{victim.name} is" in server.log()
+    assert state(client) == before
+    server.stop()
+    assert check(server.directory)[0] == 0
+    server.start().wait_until_ready()
+    assert state(client) == before

@@ -137,6 +137,7 @@ REFUSED = [
     ("durability", ["sometimes", "interval", "interval=", "interval=0", "interval=60001",
                     "Always", "interval=5ms"], "always, interval=MS with MS in 1...60000, none"),
     ("checkpoint-bytes", ["1000", "abc", "0"], "at least 1mb"),
+    ("scrub-seconds", ["-1", "x"], "0...31536000"),
     ("checkpoint-seconds", ["0", "86401", "x"], "1...86400"),
     ("memory-limit", ["1000", "abc", "-1", "1048575", "5tb"], "at least 1mb"),
     ("log-level", ["loud", "INFO", ""], "trace, debug, info, notice, warning, error, critical"),

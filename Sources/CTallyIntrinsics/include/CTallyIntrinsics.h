@@ -49,6 +49,9 @@ uint16_t tally_crc16(const void *bytes, size_t count);
 /// NULL if it lacks none.
 const char *tally_missing_instructions(void);
 
+/// Gives memory that the allocator holds and nobody uses back to the system.
+void tally_return_free_memory(void);
+
 /// Gives the calling thread a name of at most 15 bytes, for debuggers and `top`.
 void tally_name_thread(const char *name);
 

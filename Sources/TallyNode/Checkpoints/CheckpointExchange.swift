@@ -30,6 +30,8 @@ final class CheckpointExchange: Sendable {
     private let finishedSequence = Atomic<UInt64>(0)
     private let finishedMilliseconds = Atomic<UInt64>(0)
     private let isUnderWay = Atomic<Bool>(false)
+    private let scrubbed = Atomic<Int>(0)
+    private let damaged = Atomic<Int>(0)
     private let end = Locked<JournalEnd?>(nil)
     /// Where a backup is wanted, and how the last one went.
     private let backup = Locked<(path: String?, status: BackupStatus)>((nil, .none))
@@ -59,6 +61,16 @@ final class CheckpointExchange: Sendable {
     }
 
     var backupStatus: BackupStatus { backup.withLock { $0.status } }
+
+    /// Segment files read again so far, and how many of them were damaged.
+    var scrubs: (files: Int, damaged: Int) {
+        (scrubbed.load(ordering: .relaxed), damaged.load(ordering: .relaxed))
+    }
+
+    func noteScrubbed(isDamaged: Bool) {
+        scrubbed.wrappingAdd(1, ordering: .relaxed)
+        if isDamaged { damaged.wrappingAdd(1, ordering: .relaxed) }
+    }
 
     /// Whether a checkpoint is being made.
     var hasRound: Bool { isUnderWay.load(ordering: .relaxed) }

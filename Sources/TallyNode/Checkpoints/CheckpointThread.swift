@@ -1,4 +1,5 @@
 public import TallyCore
+internal import CTallyIntrinsics
 internal import Synchronization
 public import TallyStorage
 
@@ -11,6 +12,9 @@ public struct CheckpointConfiguration: Sendable {
     /// Memory for changes from which on a checkpoint is made, bytes, where segments take little; a
     /// quarter of the segments' memory where they take more.
     public var changedBytesMax = Limits.checkpointChangedBytes
+    /// Time from the beginning of one scrub of all segment files to that of the next, seconds; 0 for
+    /// never.
+    public var scrubSeconds = Limits.scrubSeconds
 
     /// What `Limits` names.
     public init() {}
@@ -22,6 +26,8 @@ public enum CheckpointEvent: Sendable {
     case finished(sequence: UInt64, segmentsWritten: Int, bytesWritten: Int, milliseconds: UInt64)
     /// A checkpoint was given up; what is on disk is as good as before, and another will be tried.
     case failed(DiskError)
+    /// A segment file is damaged; the next checkpoint writes it anew, from memory.
+    case damaged(String)
 }
 
 /// The thread that makes checkpoints.
@@ -78,6 +84,7 @@ public final class CheckpointThread<D: Disk>: Sendable {
     private func run() {
         var lastNanoseconds = clock.monotonicNanoseconds()
         var notBefore: UInt64 = 0
+        var lastScrub = lastNanoseconds
         while !isStopping.load(ordering: .sequentiallyConsistent) {
             node.checkpoints.wakeUp.sleep(nanoseconds: Self.pollNanoseconds) {
                 isStopping.load(ordering: .sequentiallyConsistent)
@@ -91,6 +98,7 @@ public final class CheckpointThread<D: Disk>: Sendable {
                 // So that its files can go, and a start need not read them again.
                 node.checkpoints.request()
             }
+            scrub(&lastScrub)
             let isAsked = node.checkpoints.takeRequest()
             guard !isStopping.load(ordering: .sequentiallyConsistent),
                 isAsked
@@ -101,6 +109,23 @@ public final class CheckpointThread<D: Disk>: Sendable {
             if !isMade { notBefore = lastNanoseconds + Self.retryNanoseconds }
         }
         if hasChanges { _ = makeCheckpoint() }
+    }
+
+    /// Reads one segment file a turn, so that scrubbing takes some megabytes a second.
+    private func scrub(_ lastScrub: inout UInt64) {
+        guard configuration.scrubSeconds > 0 else { return }
+        if let (file, damage) = checkpointer.scrubNext() {
+            node.checkpoints.noteScrubbed(isDamaged: damage != nil)
+            guard let damage else { return }
+            onEvent(.damaged(damage.contains(file) ? damage : "\(file): \(damage)"))
+            node.checkpoints.request()
+            return
+        }
+        let now = clock.monotonicNanoseconds()
+        if now - lastScrub >= UInt64(configuration.scrubSeconds) * 1_000_000_000 {
+            lastScrub = now
+            checkpointer.beginScrub()
+        }
     }
 
     /// Whether anything has changed that no checkpoint holds.
@@ -148,6 +173,8 @@ public final class CheckpointThread<D: Disk>: Sendable {
                     pause(Int(clock.monotonicNanoseconds() - stepStarted))
                 case .finished(let sequence, let segmentsWritten, let bytesWritten):
                     node.wakeUp.signal()
+                    // Merged memtables were many small pieces, which the allocator keeps otherwise.
+                    tally_return_free_memory()
                     onEvent(
                         .finished(
                             sequence: sequence, segmentsWritten: segmentsWritten,

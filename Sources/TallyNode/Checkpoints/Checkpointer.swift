@@ -56,6 +56,14 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     }
 
     private var bytesWritten = 0
+    /// Segments that the scrub under way has still to read.
+    private var unscrubbed: [Scrubbed] = []
+
+    private struct Scrubbed {
+        let file: Manifest.Segment
+        let partition: Int
+        let family: UInt32
+    }
 
     init(
         node: Node, disk: D, clock: any Clock, identity: LogIdentity, epoch: UInt32,
@@ -208,6 +216,44 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         files = files.filter { !written.contains($0.value.file.number) }
         // What cannot be removed now is a stray, and goes at the next start.
         try? CheckpointFiles.removeSegments(round.written, on: disk)
+    }
+
+    // MARK: Scrubbing
+
+    /// Begins to read all segment files again, to find damage before it is needed.
+    public func beginScrub() {
+        let partitions = published?.partitions ?? []
+        unscrubbed = partitions.enumerated().flatMap { partition, tables in
+            tables.flatMap { table in
+                table.segments.map {
+                    Scrubbed(file: $0, partition: partition, family: table.family)
+                }
+            }
+        }
+    }
+
+    /// Reads the next segment file and compares all checksums.
+    ///
+    /// A damaged file is written anew by the next checkpoint, from memory.
+    ///
+    /// - Returns: nil if none is left; else what is wrong with the file, if anything.
+    public func scrubNext() -> (file: String, damage: String?)? {
+        guard let manifest = published, let next = unscrubbed.popLast() else { return nil }
+        let name = CheckpointFiles.segmentName(next.file.number)
+        guard files.values.contains(where: { $0.file == next.file }) else { return (name, nil) }
+        do throws(StorageError) {
+            let segment = try LoadedCheckpoint.open(
+                next.file, disk, manifest, partition: next.partition, family: next.family)
+            do throws(SegmentError) {
+                try segment.verifyBlocks()
+            } catch {
+                throw .damagedFile(name, reason: "\(error)")
+            }
+            return (name, nil)
+        } catch {
+            files = files.filter { $0.value.file != next.file }
+            return (name, "\(error)")
+        }
     }
 
     // MARK: All of them

@@ -95,6 +95,8 @@ struct InfoReport {
                 ("journal_space", server.node.isJournalFull ? "full" : "ok"),
                 ("rdb_bgsave_in_progress", server.node.isMakingCheckpoint ? "1" : "0"),
                 ("rdb_last_save_time", "\(server.node.checkpoint.milliseconds / 1000)"),
+                ("scrubbed_segments", "\(server.node.scrubs.files)"),
+                ("damaged_segments", "\(server.node.scrubs.damaged)"),
                 ("checkpoint_sequence", "\(server.node.checkpoint.sequence)"),
             ]
         )

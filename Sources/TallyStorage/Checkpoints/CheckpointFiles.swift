@@ -71,7 +71,14 @@ public enum CheckpointFiles {
     public static func removeSegments<D: Disk>(
         _ numbers: some Sequence<UInt64>, on disk: D
     ) throws(DiskError) {
-        for number in numbers.sorted() { try disk.remove(segmentName(number)) }
+        for number in numbers.sorted() {
+            do throws(DiskError) {
+                try disk.remove(segmentName(number))
+            } catch {
+                // Somebody else was faster.
+                if error.kind != .notFound { throw error }
+            }
+        }
     }
 
     // MARK: Reading

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "CTallyIntrinsics.h"
+#include <malloc.h>
 #include <pthread.h>
 
 void tally_name_thread(const char *name) {
@@ -7,5 +8,11 @@ void tally_name_thread(const char *name) {
     pthread_setname_np(pthread_self(), name);
 #else
     (void)name;
+#endif
+}
+
+void tally_return_free_memory(void) {
+#if defined(__GLIBC__)
+    malloc_trim(0);
 #endif
 }

@@ -12,7 +12,7 @@ TEST_FLAGS := --explicit-target-dependency-import-check error
 PRODUCT := .build/release/tally
 PYTHON := .venv/bin/python
 
-.PHONY: build run test unit clients sim sanitize fuzz bench bench-engine lint clean
+.PHONY: build run test unit clients sim sanitize fuzz bench bench-dense bench-engine lint clean
 
 build:
 	swift build $(PRODUCT_FLAGS)
@@ -53,6 +53,14 @@ fuzz:
 bench: build
 	Scripts/install-test-tools.sh
 	$(PYTHON) Benchmarks/against_redis.py --tally $(PRODUCT) --write docs/benchmarks.md
+
+# Sizes beside other ways to keep records, reads beside redis-server, with plots in docs.
+bench-dense: build
+	Scripts/install-test-tools.sh
+	.venv/bin/pip install -q -r Benchmarks/requirements.txt
+	swift build $(filter-out --product tally,$(PRODUCT_FLAGS)) --product EngineBenchmark
+	$(PYTHON) Benchmarks/dense.py --tally $(PRODUCT) --engine .build/release/EngineBenchmark \
+		--write docs
 
 # The engine alone: sizes and speeds of segments and memtables, on generated records.
 bench-engine:

@@ -97,3 +97,22 @@ private func logarithm(_ value: Double) -> Double { log(value) }
 private func power(_ low: Double, _ high: Double, _ place: Double) -> Double {
     low * pow(high / low, place)
 }
+
+/// Writes generated posts to a file of binary records.
+func writePosts(_ count: Int, to path: String) {
+    guard let file = fopen(path, "w") else { fatalError("cannot open \(path)") }
+    var generator = PostGenerator(seed: 1)
+    var bytes: [UInt8] = []
+    for index in 0..<count {
+        let post = generator.next()
+        withUnsafeBytes(of: post.id.littleEndian) { bytes += $0 }
+        withUnsafeBytes(of: UInt32(clamping: post.reposts).littleEndian) { bytes += $0 }
+        withUnsafeBytes(of: UInt32(clamping: post.comments).littleEndian) { bytes += $0 }
+        guard bytes.count >= 1 << 20 || index == count - 1 else { continue }
+        guard fwrite(bytes, 1, bytes.count, file) == bytes.count else {
+            fatalError("cannot write \(path)")
+        }
+        bytes.removeAll(keepingCapacity: true)
+    }
+    guard fclose(file) == 0 else { fatalError("cannot write \(path)") }
+}

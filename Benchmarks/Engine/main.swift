@@ -1,3 +1,4 @@
+import Glibc
 import TallyCore
 import TallyEngine
 
@@ -5,7 +6,15 @@ import TallyEngine
 // merged.
 //
 //     EngineBenchmark [records] [partitions] [bits that placement ignores]
+//     EngineBenchmark write FILE [records]
+//
+// The second writes generated posts as binary records, little-endian: id u64, reposts u32, comments u32.
 
+if CommandLine.arguments.count > 2, CommandLine.arguments[1] == "write" {
+    let count = CommandLine.arguments.count > 3 ? Int(CommandLine.arguments[3]) : 5_000_000
+    writePosts(count ?? 0, to: CommandLine.arguments[2])
+    exit(0)
+}
 let numbers = CommandLine.arguments.dropFirst().compactMap { Int($0) }
 guard numbers.count == CommandLine.arguments.count - 1 else {
     fatalError("arguments are numbers: records, partitions, bits that placement ignores")

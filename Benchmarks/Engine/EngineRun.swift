@@ -6,7 +6,6 @@ import TallyEngine
 struct EngineRun: ~Copyable {
     private let recordCount: Int
     private let partitionCount: Int
-    private let placementShift: UInt64
     private let tables: UnsafeMutablePointer<IntegerTable>
     private let row = UnsafeMutablePointer<UInt64>.allocate(capacity: 2)
     private let places = UnsafeMutablePointer<IntegerTable.Lookup>.allocate(capacity: 20)
@@ -20,10 +19,9 @@ struct EngineRun: ~Copyable {
     /// One key in so many is in the sample.
     private static let sampled: UInt64 = 4
 
-    init(recordCount: Int, partitionCount: Int, placementShift: Int) {
+    init(recordCount: Int, partitionCount: Int) {
         self.recordCount = recordCount
         self.partitionCount = partitionCount
-        self.placementShift = UInt64(placementShift)
         tables = .allocate(capacity: partitionCount)
         for index in 0..<partitionCount {
             (tables + index).initialize(
@@ -41,7 +39,7 @@ struct EngineRun: ~Copyable {
 
     @inline(__always)
     private func partition(_ id: UInt64) -> Int {
-        Int(scramble(id >> placementShift) % UInt64(partitionCount))
+        PartitionPlace.partition(of: id, count: partitionCount)
     }
 
     // MARK: Building
@@ -49,7 +47,8 @@ struct EngineRun: ~Copyable {
     /// Builds all segments from generated records.
     mutating func build() {
         let builders = (0..<partitionCount).map {
-            PartitionBuilder($0, Self.columns, Self.identity)
+            PartitionBuilder(
+                PartitionPlace(number: $0, count: partitionCount), Self.columns, Self.identity)
         }
         var generator = PostGenerator(seed: 1)
         var posts: [PostGenerator.Post] = []
@@ -63,11 +62,13 @@ struct EngineRun: ~Copyable {
             for post in posts {
                 row[0] = post.reposts
                 row[1] = post.comments
-                builders[partition(post.id)].append(post.id, row)
+                builders[partition(post.id)].append(
+                    PartitionPlace.compact(post.id, count: partitionCount), row)
             }
             elapsed += seconds() - start
             for post in posts where scramble(post.id) % Self.sampled == 0 {
-                samples[partition(post.id)].append(post.id)
+                samples[partition(post.id)].append(
+                    PartitionPlace.compact(post.id, count: partitionCount))
             }
         }
         var random = SystemRandomNumberGenerator()
@@ -147,7 +148,8 @@ struct EngineRun: ~Copyable {
             tables[index].freeze()
             let input = tables[index].mergeInput
             let merged = input.run(
-                partition: index, family: 1, sequence: 2, identity: Self.identity)
+                place: PartitionPlace(number: index, count: partitionCount), family: 1, sequence: 2,
+                identity: Self.identity)
             tables[index].adopt(merged, merged: input.layerCount)
         }
         report("merge", Double(recordCount) / (seconds() - start) / 1e6, "million records a second")
@@ -185,9 +187,9 @@ private final class PartitionBuilder {
     private var builder: IntegerSegmentBuilder
     private var segments: [IntegerSegment] = []
 
-    init(_ partition: Int, _ columns: [ColumnCoding], _ identity: LogIdentity) {
+    init(_ place: PartitionPlace, _ columns: [ColumnCoding], _ identity: LogIdentity) {
         builder = IntegerSegmentBuilder(
-            identity: identity, partition: partition, family: 1, sequence: 1, columns: columns)
+            identity: identity, place: place, family: 1, sequence: 1, columns: columns)
     }
 
     func append(_ id: UInt64, _ row: UnsafePointer<UInt64>) {

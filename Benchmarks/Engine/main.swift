@@ -5,7 +5,7 @@ import TallyEngine
 // The engine alone, on one thread: how small records are, and how fast they are read, changed and
 // merged.
 //
-//     EngineBenchmark [records] [partitions] [bits that placement ignores]
+//     EngineBenchmark [records] [partitions]
 //     EngineBenchmark write FILE [records]
 //
 // The second writes generated posts as binary records, little-endian: id u64, reposts u32, comments u32.
@@ -17,12 +17,11 @@ if CommandLine.arguments.count > 2, CommandLine.arguments[1] == "write" {
 }
 let numbers = CommandLine.arguments.dropFirst().compactMap { Int($0) }
 guard numbers.count == CommandLine.arguments.count - 1 else {
-    fatalError("arguments are numbers: records, partitions, bits that placement ignores")
+    fatalError("arguments are numbers: records, partitions")
 }
 var run = EngineRun(
     recordCount: numbers.first ?? 5_000_000,
-    partitionCount: numbers.count > 1 ? numbers[1] : 64,
-    placementShift: numbers.count > 2 ? numbers[2] : 12)
+    partitionCount: numbers.count > 1 ? numbers[1] : 64)
 run.build()
 for share in [0.01, 0.03] {
     run.measureReads()

@@ -62,7 +62,7 @@ public struct Operation {
     public var unitCount: UInt32
     /// The step of `add`, the value of `set…`, or a place in the batch's rows.
     public var operand: Int64
-    /// `KeyHasher`'s hash of the key.
+    /// `KeyHasher`'s hash of the key, of an integer key's place in its partition.
     public var hash: UInt64
     /// The key's address, or the integer that it is.
     private let keyWord: UInt64

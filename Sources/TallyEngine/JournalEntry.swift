@@ -89,22 +89,22 @@ public struct EntryReader {
     public static let rowsCapacity = 2 * Limits.columnsMax
 
     private let bytes: UnsafeRawBufferPointer
-    private let partition: Int
+    private let place: PartitionPlace
     private let hasher: KeyHasher
     private let rows: UnsafeMutablePointer<Int64>
     /// Where the next entry starts, bytes.
     public private(set) var offset = 0
 
-    /// A reader of `bytes`, the section of `partition`.
+    /// A reader of `bytes`, the section of the partition at `place`.
     ///
     /// - Parameter rows: Room for `rowsCapacity` integers.
     public init(
-        _ bytes: UnsafeRawBufferPointer, partition: Int, hasher: KeyHasher,
+        _ bytes: UnsafeRawBufferPointer, place: PartitionPlace, hasher: KeyHasher,
         rows: UnsafeMutablePointer<Int64>
     ) {
         self.rows = rows
         self.bytes = bytes
-        self.partition = partition
+        self.place = place
         self.hasher = hasher
     }
 
@@ -131,7 +131,7 @@ public struct EntryReader {
             case .delete: keyed(.delete, at: &next, operand: 0)
             case .clear:
                 bytes.baseAddress.map {
-                    Operation(.clear, key: $0, keyByteCount: 0, hash: 0, partition: partition)
+                    Operation(.clear, key: $0, keyByteCount: 0, hash: 0, partition: place.number)
                 }
             case .columnIncrement: column(.add, at: &next, operand: 1)
             case .columnAdd: column(.add, at: &next)
@@ -158,7 +158,7 @@ public struct EntryReader {
         else { return nil }
         return Operation(
             kind, key: base, keyByteCount: key.count, hash: hasher.hash(key),
-            partition: partition, operand: operand, count: count)
+            partition: place.number, operand: operand, count: count)
     }
 
     private func again(at next: inout Int) -> Operation? {
@@ -189,11 +189,12 @@ public struct EntryReader {
             guard let key = key(at: &next), let base = key.baseAddress else { return nil }
             operation = Operation(
                 kind, key: base, keyByteCount: key.count, hash: hasher.hash(key),
-                partition: partition)
+                partition: place.number)
         } else {
             guard let key = Varint.read(bytes, at: &next) else { return nil }
             operation = Operation(
-                kind, integerKey: key, hash: hasher.hash(key), partition: partition)
+                kind, integerKey: key, hash: hasher.hash(place.compact(key)),
+                partition: place.number)
         }
         operation.family = family
         return operation
@@ -233,7 +234,7 @@ public struct EntryReader {
             let number = Varint.read(bytes, at: &next), let base = bytes.baseAddress
         else { return nil }
         var operation = Operation(
-            .importRuns, key: base, keyByteCount: 0, hash: 0, partition: partition,
+            .importRuns, key: base, keyByteCount: 0, hash: 0, partition: place.number,
             operand: Int64(bitPattern: number))
         operation.family = family
         return operation

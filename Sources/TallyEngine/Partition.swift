@@ -11,6 +11,7 @@ public struct Partition: ~Copyable {
     var families: FamilySet
     private var pending = PendingEntries()
     private let hasher: KeyHasher
+    private let place: PartitionPlace
 
     /// The commit group that holds, or will hold, the latest change; 0 before the first.
     public private(set) var lastSequence: UInt64 = 0
@@ -19,10 +20,11 @@ public struct Partition: ~Copyable {
     public private(set) var checkpointSequence: UInt64 = 0
 
     /// An empty partition that hashes keys with `hasher`.
-    public init(hasher: KeyHasher) {
+    public init(place: PartitionPlace = .only, hasher: KeyHasher) {
+        self.place = place
         self.hasher = hasher
         plain = PlainCounters(hasher: hasher)
-        families = FamilySet(hasher: hasher)
+        families = FamilySet(place: place, hasher: hasher)
     }
 
     /// How many plain keys and records there are.
@@ -64,13 +66,13 @@ public struct Partition: ~Copyable {
     /// - Returns: how many entries that were.
     /// - Throws: `EntryError`; what stood before the bad entry has been applied.
     public mutating func replay(
-        _ section: UnsafeRawBufferPointer, partition: Int, sequence: UInt64,
+        _ section: UnsafeRawBufferPointer, sequence: UInt64,
         imports: (UInt64) -> ImportedRuns? = { _ in nil }
     ) throws(EntryError) -> Int {
         let isApplied = sequence > checkpointSequence
         let rows = UnsafeMutablePointer<Int64>.allocate(capacity: EntryReader.rowsCapacity)
         defer { rows.deallocate() }
-        var reader = EntryReader(section, partition: partition, hasher: hasher, rows: rows)
+        var reader = EntryReader(section, place: place, hasher: hasher, rows: rows)
         var entries = 0
         while true {
             let offset = reader.offset
@@ -82,7 +84,7 @@ public struct Partition: ~Copyable {
                 let number = UInt64(bitPattern: operation.operand)
                 guard let found = imports(number) else { throw .importMissing(number) }
                 operation = found.operation(
-                    number: number, family: operation.family, partition: partition)
+                    number: number, family: operation.family, partition: place.number)
                 imported = found
             }
             let outcome = withExtendedLifetime(imported) { apply(&operation, rows) }
@@ -180,12 +182,12 @@ public struct Partition: ~Copyable {
         }
     }
 
-    /// Asks for the memory that the next step of locating, or applying, will need, and notes in `place`
+    /// Asks for the memory that the next step of locating, or applying, will need, and notes in `lookup`
     /// what is known of where a record of an integer key is. The steps follow one another.
     @inline(__always)
     borrowing func locate(
         _ step: FamilyRecords.Step, _ operation: UnsafePointer<Operation>,
-        _ place: inout IntegerTable.Lookup
+        _ lookup: inout IntegerTable.Lookup
     ) {
         guard operation.pointee.family != 0 else {
             if step == .segment { plain.prefetchRecord(operation.pointee.hash) }
@@ -193,10 +195,10 @@ public struct Partition: ~Copyable {
         }
         if step == .segment {
             // Good for a table that has just been made, too: it has no segments.
-            place = IntegerTable.Lookup(
-                key: operation.pointee.integerKey, hash: operation.pointee.hash)
+            lookup = IntegerTable.Lookup(
+                key: place.compact(operation.pointee.integerKey), hash: operation.pointee.hash)
         }
-        families.locate(step, operation, &place)
+        families.locate(step, operation, &lookup)
     }
 
     // MARK: Reading all
@@ -238,8 +240,10 @@ public struct Partition: ~Copyable {
     }
 
     /// A partition as a checkpoint left it, up to and with commit group `sequence`.
-    public init(hasher: KeyHasher, schema: Schema, sequence: UInt64) {
-        self.init(hasher: hasher)
+    public init(
+        place: PartitionPlace, hasher: KeyHasher, schema: Schema, sequence: UInt64
+    ) {
+        self.init(place: place, hasher: hasher)
         families.load(schema)
         lastSequence = sequence
         checkpointSequence = sequence

@@ -27,11 +27,11 @@ public struct JournalReplay: ~Copyable {
     public mutating func apply(_ group: JournalGroup, _ sections: [GroupSection]) -> String? {
         var groupEntries = 0
         for section in sections {
-            let box = box(section.partition)
+            let box = box(
+                PartitionPlace(number: section.partition, count: group.partitionCount))
             do throws(EntryError) {
                 let entries = try box.partition.replay(
-                    section.bytes, partition: section.partition,
-                    sequence: group.position.sequence,
+                    section.bytes, sequence: group.position.sequence,
                     imports: { imports?.runs($0, partition: section.partition) })
                 guard entries == section.entryCount else {
                     return "partition \(section.partition): \(entries) entries instead of "
@@ -49,17 +49,17 @@ public struct JournalReplay: ~Copyable {
     }
 
     /// Hands over a partition, which no further group may name.
-    mutating func takePartition(_ index: Int) -> Partition {
-        let box = box(index)
-        partitions[index] = nil
+    mutating func takePartition(_ place: PartitionPlace) -> Partition {
+        let box = box(place)
+        partitions[place.number] = nil
         return box.take()
     }
 
-    private mutating func box(_ index: Int) -> PartitionBox {
-        while partitions.count <= index { partitions.append(nil) }
-        if let box = partitions[index] { return box }
-        let box = PartitionBox(Partition(hasher: hasher))
-        partitions[index] = box
+    private mutating func box(_ place: PartitionPlace) -> PartitionBox {
+        while partitions.count <= place.number { partitions.append(nil) }
+        if let box = partitions[place.number] { return box }
+        let box = PartitionBox(Partition(place: place, hasher: hasher))
+        partitions[place.number] = box
         return box
     }
 }

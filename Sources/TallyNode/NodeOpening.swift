@@ -80,7 +80,10 @@ public struct NodeOpening<D: Disk> {
             gate: AcknowledgementGate(
                 durability: configuration.durability, clock: clock,
                 durableSequence: writer.sequence),
-            wakeUp: WakeUp(), partition: { replay.takePartition($0) })
+            wakeUp: WakeUp(),
+            partition: {
+                replay.takePartition(PartitionPlace(number: $0, count: partitionCount))
+            })
         checkpointer = Checkpointer(
             node: node, disk: disk, clock: clock, identity: writer.logIdentity,
             epoch: writer.position.epoch, published: manifest,

@@ -108,8 +108,11 @@ public struct OperationBatch: ~Copyable {
                 partition: slot.partition(of: partitionCount), operand: operand, count: count)
         } else {
             operation = Operation(
-                kind, integerKey: record.integerKey, hash: hasher.hash(record.integerKey),
-                partition: Placement.partition(of: record.integerKey, count: partitionCount),
+                kind, integerKey: record.integerKey,
+                hash: hasher.hash(
+                    PartitionPlace.compact(record.integerKey, count: partitionCount)),
+                partition: PartitionPlace.partition(
+                    of: record.integerKey, count: partitionCount),
                 operand: operand, count: count)
         }
         operation.family = record.family

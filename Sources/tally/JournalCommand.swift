@@ -51,7 +51,9 @@ struct JournalCommand: ParsableCommand {
             let rows = UnsafeMutablePointer<Int64>.allocate(capacity: EntryReader.rowsCapacity)
             defer { rows.deallocate() }
             var reader = EntryReader(
-                section.bytes, partition: section.partition, hasher: hasher, rows: rows)
+                section.bytes,
+                place: PartitionPlace(number: section.partition, count: Limits.partitionsMax),
+                hasher: hasher, rows: rows)
             do throws(EntryError) {
                 while let operation = try reader.next() {
                     print("    \(section.partition)  \(describe(operation, rows))")

@@ -134,7 +134,7 @@ private struct FamilyPair: ~Copyable {
         defer { section.buffer.deallocate() }
         #expect(section.byteCount <= section.reservedBytes)
         let bytes = UnsafeRawBufferPointer(start: section.buffer.bytes, count: section.byteCount)
-        let entries = try replica.replay(bytes, partition: 0, sequence: sequence)
+        let entries = try replica.replay(bytes, sequence: sequence)
         #expect(entries == Int(section.entryCount))
         sequence += 1
     }

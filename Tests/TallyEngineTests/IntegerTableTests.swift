@@ -58,7 +58,8 @@ private struct Pair: ~Copyable {
         sequence += 1
         let input = table.mergeInput
         let segments = input.run(
-            partition: 3, family: 4, sequence: sequence, identity: LogIdentity(high: 1, low: 2))
+            place: PartitionPlace(number: 3, count: 4), family: 4, sequence: sequence,
+            identity: LogIdentity(high: 1, low: 2))
         table.adopt(segments, merged: input.layerCount)
     }
 

@@ -48,7 +48,7 @@ struct JournalEntryTests {
     private func decode(_ bytes: [UInt8]) throws -> [Step] {
         try bytes.withUnsafeBytes { buffer in
             var reader = EntryReader(
-                buffer, partition: 0, hasher: hasher, rows: noRows)
+                buffer, place: .only, hasher: hasher, rows: noRows)
             var steps: [Step] = []
             while let operation = try reader.next() {
                 let key = UnsafeRawBufferPointer(

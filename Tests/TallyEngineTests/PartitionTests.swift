@@ -88,7 +88,7 @@ struct PartitionTests {
             defer { section.buffer.deallocate() }
             let bytes = UnsafeRawBufferPointer(
                 start: section.buffer.bytes, count: section.byteCount)
-            let entries = try replica.replay(bytes, partition: 0, sequence: UInt64(group))
+            let entries = try replica.replay(bytes, sequence: UInt64(group))
             #expect(entries == Int(section.entryCount))
             #expect(replica.lastSequence == UInt64(group))
         }
@@ -107,7 +107,7 @@ struct PartitionTests {
         // "delete A" without an A.
         #expect(throws: EntryError.diverged(offset: 0)) {
             try [UInt8]([8, 1, 65]).withUnsafeBytes {
-                _ = try partition.replay($0, partition: 0, sequence: 1)
+                _ = try partition.replay($0, sequence: 1)
             }
         }
     }

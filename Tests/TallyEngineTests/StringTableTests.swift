@@ -54,7 +54,8 @@ private struct StringPair: ~Copyable {
         sequence += 1
         let input = table.mergeInput
         let segments = input.run(
-            partition: 3, family: 4, sequence: sequence, identity: LogIdentity(high: 1, low: 2))
+            place: PartitionPlace(number: 3, count: 4), family: 4, sequence: sequence,
+            identity: LogIdentity(high: 1, low: 2))
         for segment in segments { #expect(throws: Never.self) { try segment.verifyBlocks() } }
         table.adopt(segments, merged: input.layerCount)
         #expect(table.recordCount == model.count)

@@ -63,7 +63,7 @@ private func read(_ disk: SimulatedDisk) {
 
 private func readEntries(_ bytes: UnsafeRawBufferPointer) {
     var partition = Partition(hasher: hasher)
-    guard (try? partition.replay(bytes, partition: 0, sequence: 1)) != nil else { return }
+    guard (try? partition.replay(bytes, sequence: 1)) != nil else { return }
     partition.checkInvariants()
 }
 

@@ -23,13 +23,15 @@ struct FamilyRecords: ~Copyable {
     private(set) var columnCount = 0
     private var codings: [ColumnCoding] = []
     private let hasher: KeyHasher
+    private let place: PartitionPlace
     /// Made when the first record comes; at most one of the two.
     private var integers: UnsafeMutablePointer<IntegerTable>?
     private var strings: UnsafeMutablePointer<StringTable>?
     private(set) var keyKind: KeyKind?
     private let row: UnsafeMutablePointer<UInt64>
 
-    init(_ family: Family, hasher: KeyHasher) {
+    init(_ family: Family, place: PartitionPlace, hasher: KeyHasher) {
+        self.place = place
         number = family.number
         isKnownOnly = family.isKnownOnly
         isDeletedFinal = family.isDeletedFinal
@@ -422,7 +424,10 @@ struct FamilyRecords: ~Copyable {
 
     /// - Returns: whether there is anything.
     private borrowing func readRow(_ operation: UnsafePointer<Operation>) -> Bool {
-        if let integers { return integers.pointee.read(operation.pointee.integerKey, row) }
+        if let integers {
+            return integers.pointee.read(
+                place.compact(operation.pointee.integerKey), row)
+        }
         if let strings { return strings.pointee.read(Self.lookup(operation), row) }
         row.update(repeating: 0, count: codings.count)
         return false
@@ -466,7 +471,7 @@ struct FamilyRecords: ~Copyable {
     func forEach(_ body: (RecordKey, UnsafeBufferPointer<Int64>) -> Void) {
         let values = UnsafeMutableBufferPointer<Int64>.allocate(capacity: columnCount)
         defer { values.deallocate() }
-        integers?.pointee.forEach { show(.integer($0), $1, values, body) }
+        integers?.pointee.forEach { show(.integer(place.expand($0)), $1, values, body) }
         strings?.pointee.forEach { show(.string($0), $1, values, body) }
     }
 

@@ -8,10 +8,12 @@ struct FamilySet: ~Copyable {
     private var count = 0
     private var capacity = 4
     private let hasher: KeyHasher
+    private let place: PartitionPlace
     /// Memory that all records take, bytes.
     private(set) var allocatedBytes = 0
 
-    init(hasher: KeyHasher) {
+    init(place: PartitionPlace, hasher: KeyHasher) {
+        self.place = place
         self.hasher = hasher
         families = .allocate(capacity: capacity)
     }
@@ -180,7 +182,7 @@ struct FamilySet: ~Copyable {
             families.deallocate()
             families = grown
         }
-        (families + count).initialize(to: FamilyRecords(family, hasher: hasher))
+        (families + count).initialize(to: FamilyRecords(family, place: place, hasher: hasher))
         count += 1
     }
 }

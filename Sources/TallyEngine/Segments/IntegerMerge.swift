@@ -37,17 +37,17 @@ public struct IntegerMerge: Sendable {
     /// - Parameters: Whose segments they become, and up to which commit group.
     /// - Complexity: O(changes × log changes + records of the segments that have any).
     public func run(
-        partition: Int, family: UInt32, sequence: UInt64, identity: LogIdentity
+        place: PartitionPlace, family: UInt32, sequence: UInt64, identity: LogIdentity
     ) -> [IntegerSegment] {
         // An import into an empty table is all there is.
         if segments.isEmpty, case .run(let run)? = frozen.last {
             let rest = IntegerMerge(
                 columns: columns, frozen: Array(frozen.dropLast()), segments: run.segments)
             return rest.run(
-                partition: partition, family: family, sequence: sequence, identity: identity)
+                place: place, family: family, sequence: sequence, identity: identity)
         }
         let header = SegmentHeader(
-            kind: .integer, identity: identity, partition: UInt32(partition), family: family,
+            kind: .integer, identity: identity, place: place, family: family,
             sequence: sequence, columns: columns)
         let changes = SortedChanges(frozen, columns: columns)
         var output = SegmentOutput(header: header)

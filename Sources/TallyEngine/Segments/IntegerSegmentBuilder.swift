@@ -37,12 +37,12 @@ public struct IntegerSegmentBuilder: ~Copyable {
 
     /// An empty segment of a partition's records of a family, up to commit group `sequence`.
     public init(
-        identity: LogIdentity, partition: Int, family: UInt32, sequence: UInt64,
+        identity: LogIdentity, place: PartitionPlace, family: UInt32, sequence: UInt64,
         columns: [ColumnCoding]
     ) {
         self.init(
             header: SegmentHeader(
-                kind: .integer, identity: identity, partition: UInt32(partition), family: family,
+                kind: .integer, identity: identity, place: place, family: family,
                 sequence: sequence, columns: columns))
     }
 

@@ -38,7 +38,7 @@ public enum SegmentError: Error, Equatable, Sendable, CustomStringConvertible {
 /// What stands at the start of a segment: whose records it holds, and where its parts are.
 ///
 ///     magic u64 · version u32 · features u32 · kind u32 · header bytes u32 · identity 2 × u64 ·
-///     partition u32 · family u32 · sequence u64 · records u64 · first key u64 · last key u64 ·
+///     partition u16 · partitions − 1 u16 · family u32 · sequence u64 · records u64 · first key u64 · last key u64 ·
 ///     blocks u32 · columns u32 · index offset u64 · bytes u64 · index crc u32 · header crc u32 ·
 ///     for each column: number u32 · flags u32 · default i64
 ///
@@ -56,8 +56,8 @@ public struct SegmentHeader: Equatable, Sendable {
     public var kind: SegmentKind
     /// The data set's identity, as its journal has it.
     public var identity: LogIdentity
-    /// The partition whose records these are.
-    public var partition: UInt32
+    /// The partition whose records these are; integer keys are its places.
+    public var place: PartitionPlace
     /// The family whose records these are.
     public var family: UInt32
     /// The commit group up to which they are.
@@ -97,7 +97,8 @@ public struct SegmentHeader: Equatable, Sendable {
         writer.put(UInt32(headerBytes))
         writer.put(identity.high)
         writer.put(identity.low)
-        writer.put(partition)
+        writer.put(UInt16(place.number))
+        writer.put(UInt16(place.count - 1))
         writer.put(family)
         writer.put(sequence)
         writer.put(recordCount)
@@ -163,7 +164,8 @@ public struct SegmentHeader: Equatable, Sendable {
         let kind = SegmentKind(rawValue: reader.take(UInt32.self))
         _ = reader.take(UInt32.self)
         identity = LogIdentity(high: reader.take(UInt64.self), low: reader.take(UInt64.self))
-        partition = reader.take(UInt32.self)
+        let number = Int(reader.take(UInt16.self))
+        let partitionCount = Int(reader.take(UInt16.self)) + 1
         family = reader.take(UInt32.self)
         sequence = reader.take(UInt64.self)
         recordCount = reader.take(UInt64.self)
@@ -176,11 +178,13 @@ public struct SegmentHeader: Equatable, Sendable {
         indexChecksum = reader.take(UInt32.self)
         let checksumOffset = reader.offset
         let checksum = reader.take(UInt32.self)
-        guard let kind, columnCount >= 1,
+        guard let kind, columnCount >= 1, partitionCount <= Limits.partitionsMax,
+            partitionCount.nonzeroBitCount == 1, number < partitionCount,
             Self.fixedBytes + columnCount * Self.columnBytes == headerBytes,
             Self.checksum(base, byteCount: headerBytes, checksumOffset) == checksum
         else { throw .damagedHeader }
         self.kind = kind
+        place = PartitionPlace(number: number, count: partitionCount)
         columns = []
         for _ in 0..<columnCount {
             let number = reader.take(UInt32.self)
@@ -197,12 +201,12 @@ public struct SegmentHeader: Equatable, Sendable {
     }
 
     init(
-        kind: SegmentKind, identity: LogIdentity, partition: UInt32,
+        kind: SegmentKind, identity: LogIdentity, place: PartitionPlace,
         family: UInt32, sequence: UInt64, columns: [ColumnCoding]
     ) {
         self.kind = kind
         self.identity = identity
-        self.partition = partition
+        self.place = place
         self.family = family
         self.sequence = sequence
         self.columns = columns

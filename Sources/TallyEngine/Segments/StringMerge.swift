@@ -19,7 +19,7 @@ public struct StringMerge: Sendable {
     /// - Parameters: Whose segments they become, and up to which commit group.
     /// - Complexity: O(changes × log changes + records of the segments that have any).
     public func run(
-        partition: Int, family: UInt32, sequence: UInt64, identity: LogIdentity
+        place: PartitionPlace, family: UInt32, sequence: UInt64, identity: LogIdentity
     ) -> [StringSegment] {
         // An import into an empty table is all there is.
         if segments.isEmpty, case .run(let run)? = frozen.last {
@@ -27,10 +27,10 @@ public struct StringMerge: Sendable {
                 columns: columns, keepsZeroRows: keepsZeroRows, frozen: Array(frozen.dropLast()),
                 segments: run.segments)
             return rest.run(
-                partition: partition, family: family, sequence: sequence, identity: identity)
+                place: place, family: family, sequence: sequence, identity: identity)
         }
         let header = SegmentHeader(
-            kind: .string, identity: identity, partition: UInt32(partition), family: family,
+            kind: .string, identity: identity, place: place, family: family,
             sequence: sequence, columns: columns)
         let changes = StringChanges(frozen, columns: columns, keepsZeroRows: keepsZeroRows)
         var output = StringSegmentOutput(header: header)

@@ -47,14 +47,14 @@ public struct TableMerge: Sendable {
     ///
     /// - Parameters: Whose segments they become, and up to which commit group.
     /// - Complexity: O(changes × log changes + records of the segments that have any).
-    public func run(partition: Int, sequence: UInt64, identity: LogIdentity) -> [Segment] {
+    public func run(place: PartitionPlace, sequence: UInt64, identity: LogIdentity) -> [Segment] {
         switch input {
         case .integer(let merge):
             merge.run(
-                partition: partition, family: family, sequence: sequence, identity: identity)
+                place: place, family: family, sequence: sequence, identity: identity)
         case .string(let merge):
             merge.run(
-                partition: partition, family: family, sequence: sequence, identity: identity)
+                place: place, family: family, sequence: sequence, identity: identity)
         }
     }
 }

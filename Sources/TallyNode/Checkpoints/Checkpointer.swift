@@ -170,7 +170,8 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
                 merge.layerCount == 0
                 ? merge.segments
                 : merge.run(
-                    partition: partition, sequence: round.sequence, identity: identity)
+                    place: PartitionPlace(number: partition, count: node.partitionCount),
+                    sequence: round.sequence, identity: identity)
             results.append((merge, segments))
             if !segments.isEmpty {
                 var references: [Manifest.Segment] = []

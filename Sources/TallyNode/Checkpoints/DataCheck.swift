@@ -57,9 +57,8 @@ public struct DataCheck: Sendable {
         let name = CheckpointFiles.segmentName(file.number)
         let count = manifest.partitions.count
         let family = manifest.schema.families.first { $0.number == segment.header.family }
-        let found = segment.findDamage { key in
-            key.partition(family, count: count) == partition
-        }
+        let place = PartitionPlace(number: partition, count: count)
+        let found = segment.findDamage { $0.belongs(to: place, family) }
         damage += found.map { "\(name): \($0)" }
         guard segment is IntegerSegment else { return }
         if let last, segment.header.firstKey <= last {

@@ -23,7 +23,10 @@ public final class DataSnapshot {
             disk, floor: checkpoint.manifest?.position.sequence ?? 0,
             visit: { replay.apply($0, $1) })
         try checkpoint.check(scan)
-        partitions = (0..<scan.partitionCount).map { PartitionBox(replay.takePartition($0)) }
+        partitions = (0..<scan.partitionCount).map {
+            PartitionBox(
+                replay.takePartition(PartitionPlace(number: $0, count: scan.partitionCount)))
+        }
         schema = partitions.first?.partition.schema ?? Schema()
     }
 

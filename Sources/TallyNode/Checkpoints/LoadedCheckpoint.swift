@@ -25,6 +25,7 @@ struct LoadedCheckpoint {
         for (index, tables) in manifest.partitions.enumerated() {
             let box = PartitionBox(
                 Partition(
+                    place: PartitionPlace(number: index, count: manifest.partitions.count),
                     hasher: hasher, schema: manifest.schema,
                     sequence: manifest.position.sequence))
             for table in tables {
@@ -60,7 +61,9 @@ struct LoadedCheckpoint {
         do throws(SegmentError) {
             let segment = try Segment.open(adopting: memory)
             guard segment.header.identity == manifest.identity,
-                segment.header.partition == UInt32(partition), segment.header.family == family,
+                segment.header.place
+                    == PartitionPlace(number: partition, count: manifest.partitions.count),
+                segment.header.family == family,
                 segment.headerChecksum == file.headerChecksum
             else { throw .foreign }
             return segment

@@ -46,10 +46,7 @@ struct ImportLoader<D: Disk> {
         for name in names {
             guard let file = ImportFiles.parse(name) else { continue }
             let segment = try open(name)
-            let partition = Int(segment.header.partition)
-            guard partition < Limits.partitionsMax else {
-                throw .damagedFile(name, reason: "there is no partition \(partition)")
-            }
+            let partition = segment.header.place.number
             while runs.count <= partition {
                 runs.append([])
                 lastRun.append(-1)

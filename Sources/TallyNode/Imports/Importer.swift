@@ -47,10 +47,11 @@ struct Importer<D: Disk> {
         }
         for (partition, runs) in runs.enumerated() {
             for segment in runs?.runs.flatMap({ $0 }) ?? [] {
-                let damage = segment.findDamage { key in
-                    key.partition(family, count: node.partitionCount) == partition
-                }
-                guard segment.header.family == family.number, damage.isEmpty else {
+                let place = PartitionPlace(number: partition, count: node.partitionCount)
+                let damage = segment.findDamage { $0.belongs(to: place, family) }
+                guard segment.header.family == family.number, segment.header.place == place,
+                    damage.isEmpty
+                else {
                     throw .damagedFile("the import", reason: damage.first ?? "another counter's")
                 }
             }
@@ -87,14 +88,17 @@ struct Importer<D: Disk> {
 }
 
 extension RecordKey {
-    /// The partition of a record of `family` with this key.
-    func partition(_ family: Family?, count: Int) -> Int {
+    /// Whether a key as a segment has it belongs to the segment's partition.
+    func belongs(to place: PartitionPlace, _ family: Family?) -> Bool {
         switch self {
-        case .integer(let key): return Placement.partition(of: key, count: count)
+        // Every place is that of one of the partition's keys.
+        case .integer: return true
         case .string(let key):
-            guard let family else { return Slot(of: key).partition(of: count) }
+            guard let family else {
+                return Slot(of: key).partition(of: place.count) == place.number
+            }
             let slot = Array(family.name.utf8).withUnsafeBytes { Slot(of: key, ofFamily: $0) }
-            return slot.partition(of: count)
+            return slot.partition(of: place.count) == place.number
         }
     }
 }

@@ -220,7 +220,8 @@ public struct JournalScanner<D: Disk> {
             position: Position(epoch: file.header.epoch, sequence: header.sequence),
             file: file.name, offset: offset, byteCount: header.extentBytes,
             logTimeMilliseconds: header.logTimeMilliseconds,
-            entryCount: Int(header.entryCount), isSeal: header.isSeal)
+            entryCount: Int(header.entryCount), isSeal: header.isSeal,
+            partitionCount: Int(file.header.partitionCount))
         if let reason = visit(group, sections) {
             throw .rejected(
                 file: file.name, offset: offset, sequence: header.sequence, reason: reason)
@@ -288,6 +289,8 @@ public struct JournalGroup: Sendable {
     public let entryCount: Int
     /// Whether a clean shutdown wrote it as the last.
     public let isSeal: Bool
+    /// How many partitions its file's data has.
+    public let partitionCount: Int
 }
 
 /// What a scan found.

@@ -55,8 +55,9 @@ struct ImportWriter: ~Copyable {
         let partition: Int
         switch key {
         case .integer(let key):
-            partition = Placement.partition(of: key, count: plan.partitionCount)
-            partitions[partition].integerKeys.append(key)
+            partition = PartitionPlace.partition(of: key, count: plan.partitionCount)
+            partitions[partition].integerKeys.append(
+                PartitionPlace.compact(key, count: plan.partitionCount))
         case .string(let key):
             let slot = familyName.withUnsafeBytes { Slot(of: key, ofFamily: $0) }
             partition = slot.partition(of: plan.partitionCount)
@@ -168,13 +169,17 @@ struct ImportWriter: ~Copyable {
 
     private func integerBuilder(_ partition: Int) -> IntegerSegmentBuilder {
         IntegerSegmentBuilder(
-            identity: plan.identity, partition: partition, family: plan.family.number,
+            identity: plan.identity,
+            place: PartitionPlace(number: partition, count: plan.partitionCount),
+            family: plan.family.number,
             sequence: 0, columns: plan.family.codings)
     }
 
     private func stringBuilder(_ partition: Int) -> StringSegmentBuilder {
         StringSegmentBuilder(
-            identity: plan.identity, partition: partition, family: plan.family.number,
+            identity: plan.identity,
+            place: PartitionPlace(number: partition, count: plan.partitionCount),
+            family: plan.family.number,
             sequence: 0, columns: plan.family.codings)
     }
 

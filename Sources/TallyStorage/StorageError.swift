@@ -37,3 +37,14 @@ public enum StorageError: Error, Equatable, Sendable, CustomStringConvertible {
         }
     }
 }
+
+/// Runs `body` with the disk's errors as the storage's.
+public func storage<Value: ~Copyable>(
+    _ body: () throws(DiskError) -> Value
+) throws(StorageError) -> Value {
+    do throws(DiskError) {
+        return try body()
+    } catch {
+        throw .disk(error)
+    }
+}

@@ -38,7 +38,7 @@ final class TextJournal {
 
     func append(_ text: String, isSynced: Bool = true) throws(StorageError) {
         if writer?.wantsFile == true, let request = writer?.fileRequest(nowMilliseconds: 1000) {
-            let file = try journalDisk { () throws(DiskError) in try request.create(on: disk) }
+            let file = try storage { () throws(DiskError) in try request.create(on: disk) }
             _ = writer?.adopt(file)
         }
         var group = CommitGroup()

@@ -33,6 +33,17 @@ struct ColumnRules {
         return addRun(delta, value, count)
     }
 
+    /// What becomes of the additions of `operation` to a coded value.
+    @inline(__always)
+    func outcome(
+        ofAdding operation: UnsafePointer<Operation>, toCoded coded: UInt64
+    ) -> Outcome {
+        let (sum, accepted) = add(
+            operation.pointee.operand, to: coding.decode(coded), count: operation.pointee.count)
+        guard accepted > 0 else { return Outcome(refused: .outOfBounds) }
+        return Outcome(.applied, wasPresent: coded != 0, value: sum, acceptedCount: accepted)
+    }
+
     @inline(never)
     private func addRun(
         _ delta: Int64, _ value: Int64, _ count: UInt32

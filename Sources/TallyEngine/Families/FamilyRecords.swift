@@ -233,13 +233,9 @@ struct FamilyRecords: ~Copyable {
         let rules = rules + column
         var outcome = Outcome(refused: .outOfBounds)
         _ = table.update(key, column: column) { coded in
-            let old = rules.pointee.coding.decode(coded)
-            let (sum, accepted) = rules.pointee.add(
-                operation.pointee.operand, to: old, count: operation.pointee.count)
-            guard accepted > 0 else { return nil }
-            outcome = Outcome(
-                .applied, wasPresent: coded != 0, value: sum, acceptedCount: accepted)
-            return rules.pointee.coding.encode(sum)
+            outcome = rules.pointee.outcome(ofAdding: operation, toCoded: coded)
+            guard outcome.status == .applied else { return nil }
+            return rules.pointee.coding.encode(outcome.value)
         }
         return outcome
     }
@@ -341,14 +337,11 @@ struct FamilyRecords: ~Copyable {
         guard let column = columnIndex(operation.pointee.column) else {
             return Outcome(refused: .schemaChanged)
         }
-        let coding = rules[column].coding
-        let (sum, accepted) = rules[column].add(
-            operation.pointee.operand, to: coding.decode(row[column]),
-            count: operation.pointee.count)
-        guard accepted > 0 else { return Outcome(refused: .outOfBounds) }
-        let wasPresent = row[column] != 0
-        row[column] = coding.encode(sum)
-        return Outcome(.applied, wasPresent: wasPresent, value: sum, acceptedCount: accepted)
+        let outcome = rules[column].outcome(ofAdding: operation, toCoded: row[column])
+        if outcome.status == .applied {
+            row[column] = rules[column].coding.encode(outcome.value)
+        }
+        return outcome
     }
 
     private borrowing func changeColumn(_ operation: UnsafePointer<Operation>) -> Outcome {

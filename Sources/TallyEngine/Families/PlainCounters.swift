@@ -42,6 +42,15 @@ struct PlainCounters: ~Copyable {
         /// In what stands under the memtable.
         case below(Int64)
         case nowhere
+
+        /// The counter, nil for none.
+        @inline(__always)
+        var value: Int64? {
+            switch self {
+            case .here(_, let value), .below(let value): value
+            case .nowhere: nil
+            }
+        }
     }
 
     @inline(__always)
@@ -71,12 +80,8 @@ struct PlainCounters: ~Copyable {
     mutating func apply(_ operation: UnsafePointer<Operation>) -> Outcome {
         switch operation.pointee.kind {
         case .get:
-            switch find(operation) {
-            case .here(_, let value), .below(let value):
-                return Outcome(.applied, wasPresent: true, value: value)
-            case .nowhere:
-                return Outcome(.applied, wasPresent: false, value: 0)
-            }
+            let value = find(operation).value
+            return Outcome(.applied, wasPresent: value != nil, value: value ?? 0)
         case .add: return add(operation)
         case .set, .setIfAbsent, .setIfPresent: return set(operation)
         case .delete: return delete(operation)
@@ -89,12 +94,8 @@ struct PlainCounters: ~Copyable {
     @inline(__always)
     private mutating func add(_ operation: UnsafePointer<Operation>) -> Outcome {
         let found = find(operation)
-        let old: Int64
-        let wasPresent: Bool
-        switch found {
-        case .here(_, let value), .below(let value): (old, wasPresent) = (value, true)
-        case .nowhere: (old, wasPresent) = (0, false)
-        }
+        let old = found.value ?? 0
+        let wasPresent = found.value != nil
         let (sum, accepted) = ColumnRules.addWithin64Bits(
             operation.pointee.operand, to: old, count: operation.pointee.count)
         guard accepted > 0 else { return Outcome(.overflow, wasPresent: wasPresent, value: old) }
@@ -104,12 +105,8 @@ struct PlainCounters: ~Copyable {
 
     private mutating func set(_ operation: UnsafePointer<Operation>) -> Outcome {
         let found = find(operation)
-        let old: Int64
-        let wasPresent: Bool
-        switch found {
-        case .here(_, let value), .below(let value): (old, wasPresent) = (value, true)
-        case .nowhere: (old, wasPresent) = (0, false)
-        }
+        let old = found.value ?? 0
+        let wasPresent = found.value != nil
         let holds =
             switch operation.pointee.kind {
             case .setIfAbsent: !wasPresent
@@ -121,20 +118,18 @@ struct PlainCounters: ~Copyable {
     }
 
     private mutating func delete(_ operation: UnsafePointer<Operation>) -> Outcome {
-        switch find(operation) {
-        case .here(_, let value), .below(let value):
-            _ = table.remove(Self.key(operation))
-            return Outcome(.applied, wasPresent: true, value: value)
-        case .nowhere:
+        guard let value = find(operation).value else {
             return Outcome(.unchanged, wasPresent: false, value: 0)
         }
+        _ = table.remove(Self.key(operation))
+        return Outcome(.applied, wasPresent: true, value: value)
     }
 
     /// Whether applying `operation` would create a counter.
     borrowing func wouldCreate(_ operation: UnsafePointer<Operation>) -> Bool {
         switch operation.pointee.kind {
         case .add, .set, .setIfAbsent:
-            if case .nowhere = find(operation) { true } else { false }
+            find(operation).value == nil
         default: false
         }
     }

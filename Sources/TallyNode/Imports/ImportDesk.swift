@@ -39,8 +39,6 @@ final class ImportDesk: Sendable {
         var lastNumber: UInt64 = 0
         /// Imports whose files the journal may still need, and the groups that name them.
         var sequences: [UInt64: UInt64] = [:]
-        /// Imports whose files are being written.
-        var open: Set<UInt64> = []
     }
 
     private let state = Locked<State>(State())
@@ -49,7 +47,6 @@ final class ImportDesk: Sendable {
     func begin(nowMilliseconds: UInt64) -> UInt64 {
         state.withLock { state in
             state.lastNumber = max(state.lastNumber + 1, nowMilliseconds)
-            state.open.insert(state.lastNumber)
             return state.lastNumber
         }
     }
@@ -72,10 +69,7 @@ final class ImportDesk: Sendable {
     }
 
     func finish(_ number: UInt64, _ status: ImportStatus) {
-        state.withLock { state in
-            state.statuses[number] = status
-            state.open.remove(number)
-        }
+        state.withLock { $0.statuses[number] = status }
     }
 
     /// The journal's group `sequence`, or an earlier one, names the import.

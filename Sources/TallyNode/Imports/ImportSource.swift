@@ -73,12 +73,3 @@ struct ImportLoader<D: Disk> {
         }
     }
 }
-
-/// Runs `body` with the disk's errors as the storage's.
-func storage<Value>(_ body: () throws(DiskError) -> Value) throws(StorageError) -> Value {
-    do throws(DiskError) {
-        return try body()
-    } catch {
-        throw .disk(error)
-    }
-}

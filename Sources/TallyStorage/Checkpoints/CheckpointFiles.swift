@@ -87,7 +87,7 @@ public enum CheckpointFiles {
     ///
     /// - Throws: `StorageError`.
     public static func readManifest<D: Disk>(on disk: D) throws(StorageError) -> Manifest? {
-        let names = try journalDisk { () throws(DiskError) in try disk.list() }
+        let names = try storage { () throws(DiskError) in try disk.list() }
         guard names.contains(manifestName) else {
             if let segment = names.first(where: { segmentNumber($0) != nil }),
                 !names.contains(where: { $0.hasPrefix("journal-") })
@@ -153,7 +153,7 @@ public enum CheckpointFiles {
         _ manifest: Manifest?, on disk: D
     ) throws(StorageError) -> UInt64 {
         let named = Set(manifest?.segments.map(\.number) ?? [])
-        return try journalDisk { () throws(DiskError) in
+        return try storage { () throws(DiskError) in
             let names = try disk.list()
             let numbers = names.compactMap(segmentNumber)
             let strays = numbers.filter { !named.contains($0) }

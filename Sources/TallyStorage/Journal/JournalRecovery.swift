@@ -32,7 +32,7 @@ public enum JournalRecovery {
     ) throws(StorageError) -> JournalOpening<D> {
         let scan = try JournalScanner.scan(disk, floor: floor, visit: visit)
         try accept(scan)
-        let names = try journalDisk { () throws(DiskError) in try disk.list() }
+        let names = try storage { () throws(DiskError) in try disk.list() }
         let isRestored = names.contains(BackupFiles.restoredName)
         let isClean = scan.endedCleanly && !isRestored
         var highest = scan.highestNumber
@@ -80,7 +80,7 @@ public enum JournalRecovery {
                 try remove(disk, [last.name])
             }
         }
-        try journalDisk { () throws(DiskError) in try BackupFiles.removeMark(on: disk) }
+        try storage { () throws(DiskError) in try BackupFiles.removeMark(on: disk) }
         let writer = JournalWriter(
             disk: disk, configuration: configuration, identity: log.identity, epoch: log.epoch,
             partitionCount: log.partitionCount, isSealed: isClean, nextNumber: highest + 1,
@@ -97,7 +97,7 @@ public enum JournalRecovery {
         _ disk: D, _ files: ArraySlice<JournalScan.File>, _ durableSequence: UInt64
     ) throws(StorageError) {
         for file in files where (file.sequences?.upperBound ?? 0) > durableSequence {
-            try journalDisk { () throws(DiskError) in
+            try storage { () throws(DiskError) in
                 let open = try disk.open(file.name)
                 let buffer = UnsafeMutableRawBufferPointer.allocate(
                     byteCount: 1 << 20, alignment: JournalFormat.memoryAlignment)
@@ -121,7 +121,7 @@ public enum JournalRecovery {
     private static func copyTail<D: Disk>(
         _ disk: D, _ source: JournalScan.File, header: JournalFileHeader
     ) throws(StorageError) {
-        try journalDisk { () throws(DiskError) in
+        try storage { () throws(DiskError) in
             let bytes = UnsafeMutableRawBufferPointer.allocate(
                 byteCount: source.endOffset, alignment: JournalFormat.memoryAlignment)
             defer { bytes.deallocate() }
@@ -159,7 +159,7 @@ public enum JournalRecovery {
         _ disk: D, _ names: [String]
     ) throws(StorageError) {
         guard !names.isEmpty else { return }
-        try journalDisk { () throws(DiskError) in
+        try storage { () throws(DiskError) in
             for name in names { try disk.rename(name, to: name + ".set-aside") }
             try disk.syncDirectory()
         }
@@ -167,7 +167,7 @@ public enum JournalRecovery {
 
     private static func remove<D: Disk>(_ disk: D, _ names: [String]) throws(StorageError) {
         guard !names.isEmpty else { return }
-        try journalDisk { () throws(DiskError) in
+        try storage { () throws(DiskError) in
             for name in names { try disk.remove(name) }
             try disk.syncDirectory()
         }

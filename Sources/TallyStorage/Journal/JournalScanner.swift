@@ -57,13 +57,13 @@ public struct JournalScanner<D: Disk> {
     /// All files that count, in order: without those that a later one replaces and without those
     /// whose creation a crash interrupted.
     private mutating func openFiles() throws(StorageError) -> [OpenFile] {
-        let numbers = try journalDisk { () throws(DiskError) in try disk.list() }
+        let numbers = try storage { () throws(DiskError) in try disk.list() }
             .compactMap(JournalFormat.fileNumber).sorted()
         var files: [OpenFile] = []
         var unreadable: [(name: String, number: UInt64)] = []
         for number in numbers {
             let name = JournalFormat.fileName(number)
-            let file = try journalDisk { () throws(DiskError) in try disk.open(name) }
+            let file = try storage { () throws(DiskError) in try disk.open(name) }
             // Under another number it is what an older file left in this place.
             if let header = try header(of: file, name: name), header.number == number {
                 files.append(OpenFile(name: name, file: file, header: header))
@@ -102,7 +102,7 @@ public struct JournalScanner<D: Disk> {
         _ files: [(name: String, number: UInt64)], lastNumber: UInt64?
     ) throws(StorageError) {
         for (name, number) in files {
-            let file = try journalDisk { () throws(DiskError) in try disk.open(name) }
+            let file = try storage { () throws(DiskError) in try disk.open(name) }
             let bytes = try load(file)
             defer { bytes.deallocate() }
             let rest = UnsafeRawBufferPointer(rebasing: bytes[min(512, bytes.count)...])
@@ -121,7 +121,7 @@ public struct JournalScanner<D: Disk> {
         let bytes = UnsafeMutableRawBufferPointer.allocate(
             byteCount: JournalFileHeader.byteCount, alignment: 16)
         defer { bytes.deallocate() }
-        let count = try journalDisk { () throws(DiskError) in try file.read(at: 0, into: bytes) }
+        let count = try storage { () throws(DiskError) in try file.read(at: 0, into: bytes) }
         do throws(JournalFileHeader.ReadError) {
             return try JournalFileHeader(UnsafeRawBufferPointer(rebasing: bytes[..<count]))
         } catch {
@@ -137,7 +137,7 @@ public struct JournalScanner<D: Disk> {
     }
 
     private func load(_ file: D.File) throws(StorageError) -> UnsafeMutableRawBufferPointer {
-        try journalDisk { () throws(DiskError) in
+        try storage { () throws(DiskError) in
             let bytes = UnsafeMutableRawBufferPointer.allocate(
                 byteCount: try file.size(), alignment: 16)
             do throws(DiskError) {
@@ -358,17 +358,6 @@ public struct JournalScan: Sendable {
     }
 
     init() {}
-}
-
-/// Runs `body` with the disk's errors as the journal's.
-func journalDisk<Value: ~Copyable>(
-    _ body: () throws(DiskError) -> Value
-) throws(StorageError) -> Value {
-    do throws(DiskError) {
-        return try body()
-    } catch {
-        throw .disk(error)
-    }
 }
 
 extension UnsafeRawBufferPointer {

@@ -164,7 +164,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
             let wasted = try makeRoom(extent)
             let bytes = group.finish(header, identity: identity, file: currentNumber)
             let (file, start) = (current, offset)
-            try journalDisk { () throws(DiskError) in try file?.write(bytes, at: start) }
+            try storage { () throws(DiskError) in try file?.write(bytes, at: start) }
             offset += extent
             if !isSeal { sequence += 1 }
             isSealed = isSeal
@@ -193,7 +193,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
             if durableSequence < sequence { unsyncedFiles.append((finished, sequence)) }
             if unsyncedFiles.count > Self.unsyncedFilesMax {
                 let oldest = unsyncedFiles.removeFirst()
-                try journalDisk { () throws(DiskError) in try oldest.file.sync() }
+                try storage { () throws(DiskError) in try oldest.file.sync() }
                 durableSequence = oldest.lastSequence
             }
         }
@@ -219,7 +219,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
         let files = unsyncedFiles.map(\.file) + (current.map { [$0] } ?? [])
         do throws(StorageError) {
             for file in files {
-                try journalDisk { () throws(DiskError) in try file.sync() }
+                try storage { () throws(DiskError) in try file.sync() }
             }
         } catch {
             hasFailed = true
@@ -241,7 +241,7 @@ public struct JournalWriter<D: Disk>: ~Copyable {
         guard count > 0 else { return }
         let names = finished.prefix(count).map(\.name)
         finished.removeFirst(count)
-        try journalDisk { () throws(DiskError) in
+        try storage { () throws(DiskError) in
             for name in names { try disk.remove(name) }
             try disk.syncDirectory()
         }
@@ -256,19 +256,19 @@ public struct JournalWriter<D: Disk>: ~Copyable {
             try sync()
             if prepared == nil, current == nil {
                 let request = fileRequest(nowMilliseconds: nowMilliseconds)
-                _ = adopt(try journalDisk { () throws(DiskError) in try request.create(on: disk) })
+                _ = adopt(try storage { () throws(DiskError) in try request.create(on: disk) })
             }
             var group = CommitGroup()
             _ = try append(&group, nowMilliseconds: nowMilliseconds, isSeal: true)
             if let current {
                 let end = offset
-                try journalDisk { () throws(DiskError) in try current.truncate(end) }
+                try storage { () throws(DiskError) in try current.truncate(end) }
             }
             try syncFiles()
         }
         if prepared != nil {
             let name = JournalFormat.fileName(nextNumber)
-            try journalDisk { () throws(DiskError) in
+            try storage { () throws(DiskError) in
                 try disk.remove(name)
                 try disk.syncDirectory()
             }

@@ -170,16 +170,9 @@ struct FamilyRecords: ~Copyable {
             return apply(&integers.pointee, place, operation, rows)
         }
         if let strings {
-            return apply(&strings.pointee, Self.lookup(operation), operation, rows)
+            return apply(&strings.pointee, StringTable.Lookup(operation), operation, rows)
         }
         return readNothing(operation, rows)
-    }
-
-    @inline(__always)
-    private static func lookup(_ operation: UnsafePointer<Operation>) -> StringTable.Lookup {
-        StringTable.Lookup(
-            operation.pointee.key, count: Int(operation.pointee.keyByteCount),
-            hash: operation.pointee.hash)
     }
 
     /// Reads a record where there are none.
@@ -421,7 +414,7 @@ struct FamilyRecords: ~Copyable {
             return integers.pointee.read(
                 place.compact(operation.pointee.integerKey), row)
         }
-        if let strings { return strings.pointee.read(Self.lookup(operation), row) }
+        if let strings { return strings.pointee.read(StringTable.Lookup(operation), row) }
         row.update(repeating: 0, count: codings.count)
         return false
     }

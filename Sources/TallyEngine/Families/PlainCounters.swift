@@ -29,13 +29,6 @@ struct PlainCounters: ~Copyable {
     @inline(__always)
     borrowing func prefetchRecord(_ hash: UInt64) { table.prefetchRecord(hash) }
 
-    @inline(__always)
-    private static func key(_ operation: UnsafePointer<Operation>) -> StringTable.Lookup {
-        StringTable.Lookup(
-            operation.pointee.key, count: Int(operation.pointee.keyByteCount),
-            hash: operation.pointee.hash)
-    }
-
     /// A key's counter where it can be read and, in the memtable, changed.
     private enum Found {
         case here(UnsafeMutableRawPointer, Int64)
@@ -55,10 +48,10 @@ struct PlainCounters: ~Copyable {
 
     @inline(__always)
     private borrowing func find(_ operation: UnsafePointer<Operation>) -> Found {
-        if let record = table.findLive(Self.key(operation)) {
+        if let record = table.findLive(StringTable.Lookup(operation)) {
             return .here(record, Self.decode(StringMemtable.value(record)))
         }
-        guard table.hasBase, table.read(Self.key(operation), row) else { return .nowhere }
+        guard table.hasBase, table.read(StringTable.Lookup(operation), row) else { return .nowhere }
         return .below(Self.decode(row[0]))
     }
 
@@ -73,7 +66,7 @@ struct PlainCounters: ~Copyable {
             return StringMemtable.setValue(record, Varint.zigzag(value))
         }
         row[0] = Varint.zigzag(value)
-        table.write(Self.key(operation), row)
+        table.write(StringTable.Lookup(operation), row)
     }
 
     @inline(__always)
@@ -121,7 +114,7 @@ struct PlainCounters: ~Copyable {
         guard let value = find(operation).value else {
             return Outcome(.unchanged, wasPresent: false, value: 0)
         }
-        _ = table.remove(Self.key(operation))
+        _ = table.remove(StringTable.Lookup(operation))
         return Outcome(.applied, wasPresent: true, value: value)
     }
 

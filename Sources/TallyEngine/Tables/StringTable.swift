@@ -68,6 +68,14 @@ public struct StringTable: ~Copyable {
             self.hash = hash
         }
 
+        /// The key of an operation.
+        @inline(__always)
+        init(_ operation: UnsafePointer<Operation>) {
+            self.init(
+                operation.pointee.key, count: Int(operation.pointee.keyByteCount),
+                hash: operation.pointee.hash)
+        }
+
         var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: start, count: count) }
     }
 

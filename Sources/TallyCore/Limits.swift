@@ -65,6 +65,16 @@ public enum Limits {
     /// Memory for changes from which on a checkpoint is made where segments take little, bytes.
     public static let checkpointChangedBytes = 64 << 20
 
+    // MARK: Residency
+
+    /// The part of `memory-limit` that blocks of cold segments may take: one in so many.
+    public static let cacheShare = 8
+    /// Memory that blocks of cold segments may take without a `memory-limit`, bytes: segments are then
+    /// cold only until they have been read after a start.
+    public static let cacheBytesUnlimited = 64 << 20
+    /// Bits of the fingerprints of cold segments' filters, unless the user says otherwise.
+    public static let filterBits = 3
+
     // MARK: Families
 
     /// Most counter families of a data set.

@@ -151,6 +151,8 @@ public struct Outcome: Equatable, Sendable {
         case memoryFull
         /// It was not applied because the journal has no space.
         case journalFull
+        /// It was not applied because what the disk holds of its key cannot be read.
+        case unreadable
     }
 
     /// How it ended.

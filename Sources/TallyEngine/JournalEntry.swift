@@ -77,6 +77,8 @@ public enum EntryError: Error, Equatable, Sendable {
     case unknownKind(UInt8, offset: Int)
     /// The entry at this byte was applied when it was written and cannot be applied now.
     case diverged(offset: Int)
+    /// The entry at this byte changes a key that cannot be read from the disk.
+    case unreadable(SegmentFileError, offset: Int)
     /// The files of this import are not there, or not what they were.
     case importMissing(UInt64)
 }

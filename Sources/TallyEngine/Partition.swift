@@ -12,6 +12,8 @@ public struct Partition: ~Copyable {
     private var pending = PendingEntries()
     private let hasher: KeyHasher
     private let place: PartitionPlace
+    /// Blocks of cold segments that were dug up lately.
+    let cache = BlockCache()
 
     /// The commit group that holds, or will hold, the latest change; 0 before the first.
     public private(set) var lastSequence: UInt64 = 0
@@ -23,8 +25,8 @@ public struct Partition: ~Copyable {
     public init(place: PartitionPlace = .only, hasher: KeyHasher) {
         self.place = place
         self.hasher = hasher
-        plain = PlainCounters(hasher: hasher)
-        families = FamilySet(place: place, hasher: hasher)
+        plain = PlainCounters(hasher: hasher, cache: cache)
+        families = FamilySet(place: place, hasher: hasher, cache: cache)
     }
 
     /// How many plain keys and records there are.
@@ -88,6 +90,9 @@ public struct Partition: ~Copyable {
                 imported = found
             }
             let outcome = withExtendedLifetime(imported) { apply(&operation, rows) }
+            if outcome.status == .unreadable, let failure = lastFailure {
+                throw .unreadable(failure, offset: offset)
+            }
             guard outcome.status == .applied,
                 operation.kind != .add || outcome.acceptedCount == operation.count
             else { throw .diverged(offset: offset) }
@@ -120,13 +125,28 @@ public struct Partition: ~Copyable {
         _ operation: UnsafePointer<Operation>, _ place: IntegerTable.Lookup,
         _ rows: UnsafeMutablePointer<Int64>
     ) -> Outcome {
-        if operation.pointee.family != 0 { return families.apply(operation, place, rows) }
-        switch operation.pointee.kind {
-        case .clear: return clear()
-        case .changeSchema: return changeSchema(operation)
-        default: return plain.apply(operation)
+        let outcome: Outcome
+        if operation.pointee.family != 0 {
+            outcome = families.apply(operation, place, rows)
+        } else {
+            switch operation.pointee.kind {
+            case .clear: outcome = clear()
+            case .changeSchema: outcome = changeSchema(operation)
+            default: outcome = plain.apply(operation)
+            }
         }
+        return cache.hasFailed ? failed() : outcome
     }
+
+    /// What becomes of an operation whose key could not be read; nothing has changed.
+    @inline(never)
+    private mutating func failed() -> Outcome {
+        lastFailure = cache.takeFailure()
+        return Outcome(refused: .unreadable)
+    }
+
+    /// Why the last operation that was refused as unreadable was.
+    private(set) var lastFailure: SegmentFileError?
 
     private mutating func clear() -> Outcome {
         guard count > 0 else { return Outcome(.unchanged, wasPresent: false, value: 0) }
@@ -146,7 +166,8 @@ public struct Partition: ~Copyable {
 
     /// Whether applying `operation` would create a counter or a record.
     public mutating func wouldCreate(_ operation: UnsafePointer<Operation>) -> Bool {
-        operation.pointee.family == 0
+        defer { _ = cache.takeFailure() }
+        return operation.pointee.family == 0
             ? plain.wouldCreate(operation) : families.wouldCreate(operation)
     }
 
@@ -155,6 +176,13 @@ public struct Partition: ~Copyable {
     /// - Complexity: O(1) expected, but for `changeSchema`: O(keys that changed lately).
     public mutating func refusal(
         of operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
+    ) -> Outcome.Status? {
+        let refusal = judge(operation, rows)
+        return cache.hasFailed ? failed().status : refusal
+    }
+
+    private mutating func judge(
+        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
     ) -> Outcome.Status? {
         if operation.pointee.kind == .changeSchema {
             var changed = schema
@@ -218,6 +246,39 @@ public struct Partition: ~Copyable {
     /// Traps if any internal promise is broken. For tests.
     public borrowing func checkInvariants() {
         plain.checkInvariants()
+    }
+
+    // MARK: Residency
+
+    /// How many segments are cold.
+    @inline(__always)
+    public var coldCount: Int { plain.coldCount &+ families.coldCount }
+
+    @inline(never)
+    borrowing func needWhereCold(_ operation: UnsafePointer<Operation>) -> Need? {
+        let block: ColdBlock?
+        if operation.pointee.family != 0 {
+            block = families.missingBlock(operation)
+        } else {
+            switch operation.pointee.kind {
+            case .clear, .changeSchema: block = nil
+            default: block = plain.missingBlock(operation)
+            }
+        }
+        guard let block else { return nil }
+        return cache.failure(of: block.address).map { .unreadable($0) } ?? .block(block)
+    }
+
+    mutating func surveySegments(_ body: (Segment, _ demand: Double) -> Void) {
+        plain.survey(body)
+        families.survey(body)
+    }
+
+    var allSegments: [Segment] { plain.segments + families.segments }
+
+    mutating func replaceSegment(_ segment: Segment, with twin: Segment) -> Bool {
+        segment.header.family == 0
+            ? plain.replace(segment, with: twin) : families.replace(segment, with: twin)
     }
 
     // MARK: Merging

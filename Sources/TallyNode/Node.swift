@@ -18,6 +18,9 @@ public final class Node: @unchecked Sendable {
     /// The commit group that is open. Changed under all locks, read under any.
     private let openSequence: UnsafeMutablePointer<UInt64>
     private let memoryBytes = Atomic<Int>(0)
+    /// What of it segments take.
+    private let segmentBytes = Atomic<Int>(0)
+    private let coldSegments = Atomic<Int>(0)
     private let memoryLimit = Atomic<Int>(.max)
     private let isNull: Bool
 
@@ -33,6 +36,8 @@ public final class Node: @unchecked Sendable {
     /// What the committer and the checkpointer ask of each other.
     let checkpoints = CheckpointExchange()
     let imports = ImportDesk()
+    let reader = BlockReader()
+    private let residentStatistics = Locked<ResidencyStatistics>(ResidencyStatistics())
 
     /// Decides when replies may leave.
     public let gate: AcknowledgementGate
@@ -65,10 +70,15 @@ public final class Node: @unchecked Sendable {
         openSequence.initialize(to: sequence + 1)
         partitions = PartitionTable(count: partitionCount, partition)
         var bytes = 0
+        var inSegments = 0
         for index in 0..<partitionCount {
             bytes += partitions.partition(index).pointee.allocatedBytes
+            inSegments += partitions.partition(index).pointee.tableBytes.segments
+            coldSegments.wrappingAdd(
+                partitions.partition(index).pointee.coldCount, ordering: .relaxed)
         }
         memoryBytes.store(bytes, ordering: .relaxed)
+        segmentBytes.store(inSegments, ordering: .relaxed)
         memoryLimit.store(memoryBytesMax ?? .max, ordering: .relaxed)
         publishSchema()
     }
@@ -110,8 +120,7 @@ public final class Node: @unchecked Sendable {
             case .full: isJournalFull = true
             }
         }
-        let isMemoryFull =
-            memoryBytes.load(ordering: .relaxed) >= memoryLimit.load(ordering: .relaxed)
+        let isMemoryFull = changedBytes >= memoryLimit.load(ordering: .relaxed)
         var application = PartitionTable.Application(
             isMemoryFull: isMemoryFull, isJournalFull: isJournalFull, rows: batch.rows)
         var index = 0
@@ -296,12 +305,27 @@ public final class Node: @unchecked Sendable {
     /// Takes over what merges of a partition have made.
     func adopt(_ results: [(merge: TableMerge, segments: [Segment])], partition: Int) {
         locks[lockIndex(partition)].withLock { _ in
-            let pointer = partitions.partition(partition)
-            let bytesBefore = pointer.pointee.allocatedBytes
-            for (merge, segments) in results { pointer.pointee.adopt(segments, of: merge) }
-            memoryBytes.wrappingAdd(
-                pointer.pointee.allocatedBytes - bytesBefore, ordering: .relaxed)
+            changeSegments(partition) { partition in
+                for (merge, segments) in results { partition.adopt(segments, of: merge) }
+            }
         }
+    }
+
+    /// Lets `body` change a partition's segments, and keeps account. Call under its lock.
+    private func changeSegments<Result>(
+        _ partition: Int, _ body: (inout Partition) -> Result
+    ) -> Result {
+        let pointer = partitions.partition(partition)
+        let bytesBefore = pointer.pointee.allocatedBytes
+        let segmentsBefore = pointer.pointee.tableBytes.segments
+        let coldBefore = pointer.pointee.coldCount
+        let result = body(&pointer.pointee)
+        memoryBytes.wrappingAdd(
+            pointer.pointee.allocatedBytes - bytesBefore, ordering: .relaxed)
+        segmentBytes.wrappingAdd(
+            pointer.pointee.tableBytes.segments - segmentsBefore, ordering: .relaxed)
+        coldSegments.wrappingAdd(pointer.pointee.coldCount - coldBefore, ordering: .relaxed)
+        return result
     }
 
     /// Memory that changes since the last checkpoint take, and all segments, bytes.
@@ -325,6 +349,125 @@ public final class Node: @unchecked Sendable {
 
     /// How the last backup went.
     public var backupStatus: BackupStatus { checkpoints.backupStatus }
+
+    // MARK: Residency
+
+    /// Whether records of any segment are on disk only.
+    @inline(__always)
+    public var hasColdSegments: Bool { coldSegments.load(ordering: .relaxed) > 0 }
+
+    /// What operations of a batch need before they can be applied without waiting for the disk.
+    public enum Needs {
+        /// Nothing: it is all in memory.
+        case nothing
+        /// These blocks must be read first.
+        case blocks([NeededBlock])
+        /// What they need cannot be read.
+        case unreadable(SegmentFileError)
+    }
+
+    /// What the operations of a batch need from `first` on.
+    ///
+    /// - Complexity: O(1) for an operation whose record is in memory, but for its lock.
+    public func needs(of batch: borrowing OperationBatch, from first: Int) -> Needs {
+        var blocks: [NeededBlock] = []
+        for index in first..<batch.count {
+            let operation = UnsafePointer(batch.operations + index)
+            let partition = Int(operation.pointee.partition)
+            let need = locks[lockIndex(partition)].withLock { _ in
+                partitions.partition(partition).pointee.need(of: operation)
+            }
+            switch need {
+            case nil: continue
+            case .block(let block): blocks.append(NeededBlock(partition: partition, block: block))
+            case .unreadable(let error): return .unreadable(error)
+            }
+        }
+        return blocks.isEmpty ? .nothing : .blocks(blocks)
+    }
+
+    /// Has blocks read, and calls `onDone` on some thread when operations that need them may be tried
+    /// again.
+    public func read(_ blocks: [NeededBlock], _ onDone: @escaping @Sendable () -> Void) {
+        reader.request(blocks, onDone)
+    }
+
+    /// Reads one block that somebody waits for, if there is any, as `ResidencyThread`'s threads do.
+    ///
+    /// - Returns: whether there was one.
+    public func readNextBlock() -> Bool {
+        reader.readNext { insert($0, $1) }
+    }
+
+    /// Gives a partition a block that was read, or word of why it could not be.
+    func insert(_ needed: NeededBlock, _ result: Result<BlockBytes, SegmentFileError>) {
+        locks[lockIndex(needed.partition)].withLock { _ in
+            partitions.partition(needed.partition).pointee.insert(needed.block, result)
+        }
+    }
+
+    /// Looks at all segments of a partition, and lets time pass for its cache.
+    func survey(_ partition: Int) -> [Partition.Resident] {
+        locks[lockIndex(partition)].withLock { _ in
+            let pointer = partitions.partition(partition)
+            pointer.pointee.setCacheBytesMax(cacheBytesMax / partitionCount)
+            return pointer.pointee.survey()
+        }
+    }
+
+    /// Puts a segment's twin in its place, if it is still there.
+    func replace(_ segment: Segment, with twin: Segment, partition: Int) {
+        locks[lockIndex(partition)].withLock { _ in
+            _ = changeSegments(partition) { $0.replace(segment, with: twin) }
+        }
+    }
+
+    /// Takes note that a segment's file is damaged: a hot one is written anew, a cold one stays.
+    func noteDamaged(_ file: UInt64, partition: Int) {
+        locks[lockIndex(partition)].withLock { _ in
+            for segment in partitions.partition(partition).pointee.segments
+            where segment.file?.number == file {
+                segment.stored?.isDamaged = true
+            }
+        }
+    }
+
+    /// Memory that blocks of cold segments may take, bytes.
+    var cacheBytesMax: Int {
+        memoryBytesMax.map { $0 / Limits.cacheShare } ?? Limits.cacheBytesUnlimited
+    }
+
+    /// Memory that hot segments may take, bytes: what changes and cached blocks leave of the limit, at
+    /// least half of it.
+    var hotBytesMax: Int {
+        guard let limit = memoryBytesMax else { return .max / 2 }
+        return max(limit / 2, limit - cacheBytesMax - changedBytes)
+    }
+
+    func note(_ statistics: ResidencyStatistics) {
+        residentStatistics.withLock { $0 = statistics }
+    }
+
+    /// What was in memory when that was last looked at.
+    public var residency: ResidencyStatistics { residentStatistics.withLock { $0 } }
+
+    /// Blocks of cold segments in memory, the memory that they take, and how many were read while
+    /// clients waited on the loop, which should not happen.
+    public var blockCache: (blocks: Int, byteCount: Int, lateReads: UInt64) {
+        var sum = (blocks: 0, byteCount: 0, lateReads: UInt64(0))
+        for index in 0..<partitionCount {
+            let found = locks[lockIndex(index)].withLock { _ in
+                partitions.partition(index).pointee.cacheStatistics
+            }
+            sum.blocks += found.blocks
+            sum.byteCount += found.byteCount
+            sum.lateReads += found.lateReads
+        }
+        return sum
+    }
+
+    /// Blocks of cold segments that have been read so far, and how many bytes they had.
+    public var blockReads: (reads: Int, byteCount: Int) { reader.statistics }
 
     // MARK: Imports
 
@@ -416,7 +559,13 @@ public final class Node: @unchecked Sendable {
     /// Memory that counters take, bytes.
     public var countersBytes: Int { memoryBytes.load(ordering: .relaxed) }
 
-    /// Memory from which on nothing is created any more, bytes; nil for no limit.
+    /// Memory that changes since the last checkpoint take, bytes.
+    public var changedBytes: Int {
+        memoryBytes.load(ordering: .relaxed) - segmentBytes.load(ordering: .relaxed)
+    }
+
+    /// Memory for records: what does not fit stays on disk, and nothing is created while changes alone
+    /// take as much. Bytes; nil for no limit.
     public var memoryBytesMax: Int? {
         get {
             let bytes = memoryLimit.load(ordering: .relaxed)

@@ -10,8 +10,10 @@ public struct NodeConfiguration: Sendable {
     public var partitionCount = Limits.partitionsDefault
     /// How many threads will execute operations.
     public var threads = 1
-    /// Memory for counters from which on nothing is created any more, bytes; nil for no limit.
+    /// Memory for records, bytes, beyond which they stay on disk; nil for no limit.
     public var memoryBytesMax: Int?
+    /// Bits of the fingerprints of cold segments' filters; 0 for none.
+    public var filterBits = Limits.filterBits
     /// Whether commands are answered without an engine, to measure everything else.
     public var isNull = false
     /// The journal's sizes.
@@ -32,6 +34,11 @@ public struct NodeOpening<D: Disk> {
     /// What was found on the disk.
     public let scan: JournalScan
 
+    /// Decides what is in memory.
+    public let residency: Residency
+    /// What of the checkpoint's files is damaged; everything else is served.
+    public let damage: [String]
+
     /// Brings the state to the disk from time to time.
     public let checkpointer: Checkpointer<D>
     /// The checkpoint that was found, nil if there was none.
@@ -45,7 +52,9 @@ public struct NodeOpening<D: Disk> {
         disk: D, clock: some Clock, configuration: NodeConfiguration
     ) throws(StorageError) {
         let hasher = KeyHasher(seed: configuration.random())
-        let checkpoint = try LoadedCheckpoint(disk: disk, hasher: hasher)
+        let checkpoint = try LoadedCheckpoint(
+            disk: disk, hasher: hasher, mode: configuration.memoryBytesMax == nil ? .hot : .cold)
+        damage = checkpoint.damage
         let imports = ImportSource(
             disk: disk, identity: { checkpoint.manifest?.identity })
         var replay = JournalReplay(
@@ -87,7 +96,10 @@ public struct NodeOpening<D: Disk> {
         checkpointer = Checkpointer(
             node: node, disk: disk, clock: clock, identity: writer.logIdentity,
             epoch: writer.position.epoch, published: manifest,
-            nextNumber: max(highest + 1, manifest?.nextSegment ?? 1), files: checkpoint.files)
+            nextNumber: max(highest + 1, manifest?.nextSegment ?? 1), hasher: hasher,
+            filterBits: configuration.filterBits)
+        residency = Residency(
+            node: node, clock: clock, hasher: hasher, filterBits: configuration.filterBits)
         committer = Committer(
             node: node, disk: disk, clock: clock, durability: configuration.durability,
             writer: writer)

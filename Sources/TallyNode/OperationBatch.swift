@@ -210,6 +210,7 @@ public struct OperationBatch: ~Copyable {
             journalBytesMax -= Partition.journalBytesMax(operations[index])
         }
         count = first
+        if first == 0 { rowsCount = 0 }
     }
 
     /// Makes the operations from `first` on apply as one: all or none, and nothing in between.

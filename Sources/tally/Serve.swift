@@ -39,8 +39,10 @@ struct Serve: AsyncParsableCommand {
     var clientsMax: String?
     @Option(help: "Seconds after which a silent connection is closed, 0 for never (default 0).")
     var idleSecondsMax: String?
-    @Option(help: "Memory for counters from which on no new ones are created (default none).")
+    @Option(help: "Memory for records; what does not fit stays on disk (default none).")
     var memoryLimit: String?
+    @Option(help: "Bits a key of the filters of what is on disk, 0 to 16 (default 3).")
+    var filterBits: String?
     @Option(help: "Journal size from which on a checkpoint is made (default 256mb).")
     var checkpointBytes: String?
     @Option(help: "Longest time between a change and a checkpoint, seconds (default 300).")
@@ -71,6 +73,7 @@ struct Serve: AsyncParsableCommand {
             "data": data, "host": host, "port": port, "threads": threads,
             "durability": durability, "partitions": partitions, "clients-max": clientsMax,
             "idle-seconds-max": idleSecondsMax, "memory-limit": memoryLimit,
+            "filter-bits": filterBits,
             "checkpoint-bytes": checkpointBytes, "checkpoint-seconds": checkpointSeconds,
             "scrub-seconds": scrubSeconds,
             "log-level": logLevel, "engine": engine,
@@ -103,6 +106,10 @@ private struct Server {
             openDirectory: { (path) throws(DiskError) in try DirectoryDisk(path: path) },
             onEvent: { report($0, logger) })
         checkpoints.start()
+        let residency = ResidencyThread(
+            opening.residency, node: opening.node, clock: clock,
+            onDamage: { reportDamage($0, logger) })
+        residency.start()
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: [.init(service: server)],
@@ -110,11 +117,13 @@ private struct Server {
         do {
             try await group.run()
         } catch {
+            residency.stop()
             checkpoints.stop()
             journal.stop()
             logger.critical("cannot serve", metadata: ["error": "\(error)"])
             throw ExitCode.failure
         }
+        residency.stop()
         checkpoints.stop()
         journal.stop()
         logger.info("stopped; the journal is sealed")
@@ -164,6 +173,7 @@ private struct Server {
                 "groups that were never synced are lost; their files have been set aside",
                 metadata: ["groups": "\(scan.lostGroups)"])
         }
+        for damage in opening.damage { reportDamage(damage, logger) }
         if opening.node.isJournalFull {
             logger.error("no space for the journal: writes are refused until there is")
         }
@@ -203,9 +213,15 @@ private struct Server {
                 metadata: ["error": "\(error)"])
         case .damaged(let file):
             logger.error(
-                "a segment file is damaged; the next checkpoint writes it anew, from memory",
+                "a segment file is damaged; the next checkpoint writes it anew if it is in memory",
                 metadata: ["damage": "\(file)"])
         }
+    }
+
+    private func reportDamage(_ damage: String, _ logger: Logger) {
+        logger.error(
+            "a segment file is damaged; keys of its intact blocks are served, others are refused",
+            metadata: ["damage": "\(damage)"])
     }
 
     private var checkpointConfiguration: CheckpointConfiguration {
@@ -224,6 +240,7 @@ private struct Server {
         configuration.threads = settings.threads
         configuration.memoryBytesMax =
             settings.memoryLimitBytes == 0 ? nil : settings.memoryLimitBytes
+        configuration.filterBits = settings.filterBits
         configuration.isNull = settings.engine == "null"
         return configuration
     }

@@ -31,8 +31,10 @@ struct Settings: Sendable {
     var clientsMax = 10_000
     /// Seconds after which a silent connection is closed; 0 for never.
     var idleSecondsMax = 0
-    /// Memory for counters from which on no new ones are created; 0 for no limit.
+    /// Memory for records, beyond which they stay on disk; 0 for no limit.
     var memoryLimitBytes = 0
+    /// Bits of the fingerprints of the filters of segments on disk; 0 for none.
+    var filterBits = Limits.filterBits
     /// Journal bytes from which on a checkpoint is made.
     var checkpointBytes = Limits.checkpointJournalBytes
     /// Longest time between a change and a checkpoint that holds it, seconds.
@@ -121,6 +123,7 @@ struct Settings: Sendable {
             settings.memoryLimitBytes = size.bytes
             return true
         },
+        integer("filter-bits", 0...16) { $1.filterBits = $0 },
         Field(
             name: "checkpoint-bytes", allowed: "a size such as 64mb or 1gb, at least 1mb"
         ) { text, settings in

@@ -28,6 +28,7 @@ struct SimulationTests {
         var world = World(seed: 1)
         world.run(steps: 3000)
         #expect(world.checkpoints > 20 && world.crashes > 20 && world.backups > 10)
+        #expect(world.coldSegments > 3 && world.blocksRead > 5)
     }
 
     @Test(arguments: [1, 7, 12, 30] as [UInt64])

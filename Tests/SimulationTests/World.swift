@@ -28,7 +28,7 @@ struct World {
     private var served:
         (
             node: Node, committer: Committer<SimulatedDisk>,
-            checkpointer: Checkpointer<SimulatedDisk>
+            checkpointer: Checkpointer<SimulatedDisk>, residency: Residency
         )?
 
     private var model: [String: Int64] = [:]
@@ -48,6 +48,8 @@ struct World {
     private(set) var crashes = 0
     private(set) var checkpoints = 0
     private(set) var backups = 0
+    private(set) var coldSegments = 0
+    private(set) var blocksRead = 0
 
     init(seed: UInt64, plantedBug: PlantedBug? = nil) {
         self.seed = seed
@@ -100,7 +102,8 @@ struct World {
         case 0..<50: execute()
         case 50..<75: commit()
         case 75..<83: acknowledge()
-        case 83..<93: checkpoint()
+        case 83..<91: checkpoint()
+        case 91..<93: changeResidency()
         case 93..<95: prepareSpace()
         case 95: disk.setCapacity(bytes: [200 << 10, .max].randomElement(using: &random) ?? .max)
         case 96: stop(isClean: true)
@@ -132,6 +135,7 @@ struct World {
         }
         for (step, key) in zip(steps, keys) { step.append(key, to: &batch) }
         if isUnit { batch.makeUnit(from: 0) }
+        readBlocks(batch, node)
         guard node.execute(&batch) == .done else { return }
         for (index, step) in steps.enumerated() {
             check(batch.outcomes[index], of: step)
@@ -157,7 +161,7 @@ struct World {
         if plantedBug == .fileSyncedAgainAfterFailure { return }
         if random.once(in: 10) { return backUp(checkpointer) }
         if checkpointer.isIdle, random.once(in: 3) { checkpointer.begin() }
-        do throws(DiskError) {
+        do throws(CheckpointError) {
             for _ in 0..<Int.random(in: 1...8, using: &random) {
                 if case .finished(let sequence, _, _) = try checkpointer.step() {
                     trace.append("checkpoint \(sequence)")
@@ -166,6 +170,37 @@ struct World {
             }
         } catch {
             trace.append("no checkpoint: \(error)")
+        }
+    }
+
+    /// Takes some segments out of memory, or brings some back.
+    private mutating func changeResidency() {
+        guard let (node, _, _, residency) = served else { return }
+        let limit = node.memoryBytesMax
+        // Next to no memory makes all cold, plenty makes all hot.
+        node.memoryBytesMax = random.once(in: 2) ? 1 : nil
+        for _ in 0..<Int.random(in: 1...8, using: &random) {
+            switch residency.step() {
+            case .idle, .working: break
+            case .damaged(let damage): violations.append("damage where there is none: \(damage)")
+            }
+        }
+        node.memoryBytesMax = limit
+        coldSegments = max(coldSegments, node.residency.cold.count)
+    }
+
+    /// Reads what the operations of a batch need, as a server does before it executes them.
+    private mutating func readBlocks(_ batch: borrowing OperationBatch, _ node: Node) {
+        // A server may be late: the blocks are then read while the batch is executed.
+        guard random.once(in: 2) else { return }
+        switch node.needs(of: batch, from: 0) {
+        case .nothing: break
+        case .unreadable(let error): violations.append("unreadable: \(error)")
+        case .blocks(let blocks):
+            node.read(blocks) {}
+            while node.readNextBlock() { blocksRead += 1 }
+            if case .nothing = node.needs(of: batch, from: 0) { return }
+            violations.append("blocks that were read are missing")
         }
     }
 
@@ -295,6 +330,7 @@ struct World {
             configuration.durability = durability
             configuration.partitionCount = 4
             configuration.threads = seed % 2 == 0 ? 1 : 2
+            configuration.memoryBytesMax = seed % 3 == 0 ? 1 << 20 : nil
             configuration.journal.fileBytes =
                 plantedBug == .fileSyncedAgainAfterFailure ? 8 << 10 : 64 << 10
             configuration.journal.groupBytesMax =
@@ -310,7 +346,9 @@ struct World {
         do throws(StorageError) {
             let opening = try NodeOpening(
                 disk: disk, clock: clock, configuration: configuration)
-            served = (opening.node, opening.committer, opening.checkpointer)
+            served = (
+                opening.node, opening.committer, opening.checkpointer, opening.residency
+            )
             recovered(opening)
         } catch {
             guard case .disk = error else {

@@ -57,10 +57,23 @@ private struct Pair: ~Copyable {
     mutating func merge() {
         sequence += 1
         let input = table.mergeInput
-        let segments = input.run(
-            place: PartitionPlace(number: 3, count: 4), family: 4, sequence: sequence,
-            identity: LogIdentity(high: 1, low: 2))
-        table.adopt(segments, merged: input.layerCount)
+        do throws(SegmentFileError) {
+            let segments = try input.run(
+                place: PartitionPlace(number: 3, count: 4), family: 4, sequence: sequence,
+                identity: LogIdentity(high: 1, low: 2))
+            table.adopt(segments, merged: input.layerCount)
+        } catch {
+            Issue.record("\(error)")
+        }
+    }
+
+    /// Has some segments on disk only.
+    mutating func cool(_ random: inout SeededGenerator) {
+        for segment in table.segments where random.once(in: 2) {
+            let twin = segment.inMemoryFile(filterBits: Int.random(in: 0...8, using: &random))
+            let isReplaced = table.replace(segment, with: twin)
+            #expect(isReplaced)
+        }
     }
 
     /// Compares single and batch reads of the keys given.
@@ -95,7 +108,7 @@ private struct Pair: ~Copyable {
         for (segment, following) in zip(table.segments, table.segments.dropFirst()) {
             #expect(segment.header.lastKey < following.header.firstKey)
         }
-        for segment in table.segments {
+        for segment in table.segments where !segment.isCold {
             #expect(throws: Never.self) { try segment.verifyBlocks() }
         }
     }
@@ -146,6 +159,8 @@ struct IntegerTableTests {
             if step % 3 == 2 {
                 pair.table.freeze()
                 pair.merge()
+                pair.checkAll()
+                pair.cool(&random)
                 pair.checkAll()
             }
         }

@@ -35,6 +35,8 @@ public struct Family: Equatable, Sendable {
     public var isKnownOnly: Bool
     /// Whether updates of keys that were deleted are refused.
     public var isDeletedFinal: Bool
+    /// When records need not be in memory any more; nil for a family that says nothing about that.
+    public var age: AgeRule?
     /// The number of the next column.
     public var nextColumn: UInt32 = 0
     /// How often it has changed since it was created.
@@ -60,6 +62,7 @@ public struct Family: Equatable, Sendable {
             SchemaChange.addFamily(
                 name, isKnownOnly: isKnownOnly, isDeletedFinal: isDeletedFinal)
         ]
+        if let age { changes.append(.setAge(family: name, age)) }
         if let key { changes.append(.setKey(family: name, name: key.name, kind: key.kind)) }
         for column in columns {
             var declaration = ColumnDeclaration(name: column.name)

@@ -40,6 +40,9 @@ public struct Schema: Equatable, Sendable {
         case .dropFamily(let name):
             families.remove(at: try index(name))
             return
+        case .setAge(let family, let age):
+            changed = try index(family)
+            families[changed].age = age
         case .setKey(let family, let name, let kind):
             changed = try index(family)
             try Self.checkName(name)
@@ -189,6 +192,8 @@ public struct ColumnAlteration: Equatable, Sendable {
 public enum SchemaChange: Equatable, Sendable {
     /// A new family.
     case addFamily(String, isKnownOnly: Bool, isDeletedFinal: Bool)
+    /// A family's records are cold from an age on, or no longer.
+    case setAge(family: String, AgeRule?)
     /// A family with all its records goes.
     case dropFamily(String)
     /// A family gets its key, once.

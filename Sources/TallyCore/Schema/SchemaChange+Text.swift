@@ -1,6 +1,7 @@
 /// The language of schema changes. The journal holds changes in it, too.
 ///
 ///     ADD COUNTER family [known=only] [deleted=final]
+///     ALTER COUNTER family cold-after=days [time-shift=bits] [time-unit=ms|s] [time-epoch=ms]
 ///     DROP COUNTER family
 ///     ADD COLUMN family key primarykey [type=integer|string]
 ///     ADD COLUMN family column [hint=bits] [max=bits] [min=value] [default=value]
@@ -27,7 +28,8 @@ extension SchemaChange: CustomStringConvertible {
         public var description: String {
             switch self {
             case .unknownChange:
-                "expected ADD COUNTER, ADD COLUMN, ALTER COLUMN, DROP COUNTER or DROP COLUMN"
+                "expected ADD COUNTER, ALTER COUNTER, DROP COUNTER, ADD COLUMN, ALTER COLUMN or "
+                    + "DROP COLUMN"
             case .wrongWords(let form): "expected \(form)"
             case .unknownOption(let option): "unknown option '\(option)'"
             case .repeatedOption(let option): "option '\(option)' is given twice"
@@ -44,6 +46,7 @@ extension SchemaChange: CustomStringConvertible {
         let rest = Array(words[2...])
         switch (words[0].lowercased(), words[1].lowercased()) {
         case ("add", "counter"): self = try Self.addFamily(rest)
+        case ("alter", "counter"): self = try Self.alterFamily(rest)
         case ("drop", "counter"):
             guard rest.count == 1 else { throw .wrongWords("DROP COUNTER name") }
             self = .dropFamily(rest[0])
@@ -75,6 +78,27 @@ extension SchemaChange: CustomStringConvertible {
         let isDeletedFinal = try options.choice("deleted", ["final": true]) ?? false
         try options.finish()
         return .addFamily(name, isKnownOnly: isKnownOnly, isDeletedFinal: isDeletedFinal)
+    }
+
+    private static func alterFamily(_ words: [String]) throws(TextError) -> SchemaChange {
+        let form =
+            "ALTER COUNTER name cold-after=days time-shift=bits [time-unit=ms|s] [time-epoch=ms]"
+        guard let name = words.first else { throw .wrongWords(form) }
+        var options = try Options(words.dropFirst())
+        guard let days = try options.integer("cold-after", in: 0...AgeRule.daysMax) else {
+            throw .wrongWords(form)
+        }
+        let shift = try options.integer("time-shift", in: 0...63)
+        let unit = try options.choice("time-unit", ["ms": 1, "s": 1000])
+        let epoch = try options.integer("time-epoch")
+        try options.finish()
+        guard days > 0 else { return .setAge(family: name, nil) }
+        guard let shift else { throw .wrongWords(form) }
+        return .setAge(
+            family: name,
+            AgeRule(
+                coldAfterDays: days, timeShift: shift, timeUnitMilliseconds: unit ?? 1,
+                timeEpochMilliseconds: epoch ?? 0))
     }
 
     private static func addColumn(_ words: [String]) throws(TextError) -> SchemaChange {
@@ -118,6 +142,13 @@ extension SchemaChange: CustomStringConvertible {
         case .addFamily(let name, let isKnownOnly, let isDeletedFinal):
             "ADD COUNTER \(name)\(isKnownOnly ? " known=only" : "")"
                 + (isDeletedFinal ? " deleted=final" : "")
+        case .setAge(let family, let age):
+            "ALTER COUNTER \(family) cold-after=\(age?.coldAfterDays ?? 0)"
+                + (age.map {
+                    " time-shift=\($0.timeShift)"
+                        + " time-unit=\($0.timeUnitMilliseconds == 1 ? "ms" : "s")"
+                        + " time-epoch=\($0.timeEpochMilliseconds)"
+                } ?? "")
         case .dropFamily(let name): "DROP COUNTER \(name)"
         case .setKey(let family, let name, let kind):
             "ADD COLUMN \(family) \(name) primarykey type=\(kind == .string ? "string" : "integer")"
@@ -160,6 +191,18 @@ private struct Options {
         guard let text = take(name) else { return nil }
         guard let value = Int64(text) else {
             throw .badValue("\(name)=\(text)", allowed: "\(name)= and a 64-bit integer")
+        }
+        return value
+    }
+
+    mutating func integer(
+        _ name: String, in range: ClosedRange<Int>
+    ) throws(SchemaChange.TextError) -> Int? {
+        guard let text = take(name) else { return nil }
+        guard let value = Int(text), range.contains(value) else {
+            throw .badValue(
+                "\(name)=\(text)",
+                allowed: "\(name)= and a number in \(range.lowerBound)...\(range.upperBound)")
         }
         return value
     }

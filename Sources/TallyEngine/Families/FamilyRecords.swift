@@ -23,6 +23,7 @@ struct FamilyRecords: ~Copyable {
     private(set) var columnCount = 0
     private var codings: [ColumnCoding] = []
     private let hasher: KeyHasher
+    private let cache: BlockCache
     private let place: PartitionPlace
     /// Made when the first record comes; at most one of the two.
     private var integers: UnsafeMutablePointer<IntegerTable>?
@@ -30,7 +31,8 @@ struct FamilyRecords: ~Copyable {
     private(set) var keyKind: KeyKind?
     private let row: UnsafeMutablePointer<UInt64>
 
-    init(_ family: Family, place: PartitionPlace, hasher: KeyHasher) {
+    init(_ family: Family, place: PartitionPlace, hasher: KeyHasher, cache: BlockCache) {
+        self.cache = cache
         self.place = place
         number = family.number
         isKnownOnly = family.isKnownOnly
@@ -193,11 +195,12 @@ struct FamilyRecords: ~Copyable {
         switch keyKind {
         case .integer:
             integers = .allocate(capacity: 1)
-            integers?.initialize(to: IntegerTable(columns: codings, hasher: hasher))
+            integers?.initialize(to: IntegerTable(columns: codings, hasher: hasher, cache: cache))
         case .string:
             strings = .allocate(capacity: 1)
             strings?.initialize(
-                to: StringTable(columns: codings, keepsZeroRows: false, hasher: hasher))
+                to: StringTable(
+                    columns: codings, keepsZeroRows: false, hasher: hasher, cache: cache))
         case nil: break
         }
     }
@@ -470,6 +473,39 @@ struct FamilyRecords: ~Copyable {
         guard isPresent else { return }
         for column in 0..<columnCount { values[column] = rules[column].coding.decode(row[column]) }
         body(key, UnsafeBufferPointer(values))
+    }
+
+    // MARK: Residency
+
+    var segments: [Segment] { integers?.pointee.segments ?? strings?.pointee.segments ?? [] }
+
+    /// How many segments are cold.
+    @inline(__always)
+    var coldCount: Int {
+        if let integers { return integers.pointee.coldCount }
+        return strings?.pointee.coldCount ?? 0
+    }
+
+    /// The block that must be read from the disk before `operation` can be applied without waiting.
+    borrowing func missingBlock(_ operation: UnsafePointer<Operation>) -> ColdBlock? {
+        guard operation.pointee.keyKind == keyKind, operation.pointee.kind != .importRuns else {
+            return nil
+        }
+        if let integers {
+            return integers.pointee.missingBlock(
+                place.compact(operation.pointee.integerKey), hash: operation.pointee.hash)
+        }
+        return strings?.pointee.missingBlock(StringTable.Lookup(operation))
+    }
+
+    mutating func survey(_ body: (Segment, _ demand: Double) -> Void) {
+        integers?.pointee.survey(body)
+        strings?.pointee.survey(body)
+    }
+
+    mutating func replace(_ segment: Segment, with twin: Segment) -> Bool {
+        if let integers { return integers.pointee.replace(segment, with: twin) }
+        return strings?.pointee.replace(segment, with: twin) ?? false
     }
 
     // MARK: Merging

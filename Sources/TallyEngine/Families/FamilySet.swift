@@ -8,11 +8,15 @@ struct FamilySet: ~Copyable {
     private var count = 0
     private var capacity = 4
     private let hasher: KeyHasher
+    private let cache: BlockCache
     private let place: PartitionPlace
     /// Memory that all records take, bytes.
     private(set) var allocatedBytes = 0
+    /// How many segments are cold.
+    private(set) var coldCount = 0
 
-    init(place: PartitionPlace, hasher: KeyHasher) {
+    init(place: PartitionPlace, hasher: KeyHasher, cache: BlockCache) {
+        self.cache = cache
         self.place = place
         self.hasher = hasher
         families = .allocate(capacity: capacity)
@@ -95,6 +99,7 @@ struct FamilySet: ~Copyable {
     mutating func removeAll() {
         for index in 0..<count { families[index].removeAll() }
         allocatedBytes = 0
+        noteCold()
     }
 
     /// Calls `body` with every record of a family.
@@ -102,6 +107,31 @@ struct FamilySet: ~Copyable {
         family number: UInt32, _ body: (RecordKey, UnsafeBufferPointer<Int64>) -> Void
     ) {
         find(number)?.pointee.forEach(body)
+    }
+
+    // MARK: Residency
+
+    var segments: [Segment] { (0..<count).flatMap { families[$0].segments } }
+
+    borrowing func missingBlock(_ operation: UnsafePointer<Operation>) -> ColdBlock? {
+        find(operation.pointee.family)?.pointee.missingBlock(operation)
+    }
+
+    mutating func survey(_ body: (Segment, _ demand: Double) -> Void) {
+        for index in 0..<count { families[index].survey(body) }
+    }
+
+    private mutating func noteCold() {
+        coldCount = (0..<count).reduce(0) { $0 + families[$1].coldCount }
+    }
+
+    mutating func replace(_ segment: Segment, with twin: Segment) -> Bool {
+        guard let family = find(segment.header.family) else { return false }
+        let bytesBefore = family.pointee.allocatedBytes
+        guard family.pointee.replace(segment, with: twin) else { return false }
+        allocatedBytes &+= family.pointee.allocatedBytes &- bytesBefore
+        noteCold()
+        return true
     }
 
     // MARK: Merging
@@ -116,6 +146,7 @@ struct FamilySet: ~Copyable {
         let bytesBefore = family.pointee.allocatedBytes
         family.pointee.adopt(segments, of: merge)
         allocatedBytes &+= family.pointee.allocatedBytes &- bytesBefore
+        noteCold()
     }
 
     /// Begins with a schema, before there is any record.
@@ -132,6 +163,7 @@ struct FamilySet: ~Copyable {
         guard let family = find(number) else { return false }
         family.pointee.load(segments)
         allocatedBytes &+= family.pointee.allocatedBytes
+        noteCold()
         return true
     }
 
@@ -152,6 +184,7 @@ struct FamilySet: ~Copyable {
         let bytesBefore = memoryInUse
         follow(before)
         allocatedBytes &+= memoryInUse &- bytesBefore
+        noteCold()
         return true
     }
 
@@ -182,7 +215,8 @@ struct FamilySet: ~Copyable {
             families.deallocate()
             families = grown
         }
-        (families + count).initialize(to: FamilyRecords(family, place: place, hasher: hasher))
+        (families + count).initialize(
+            to: FamilyRecords(family, place: place, hasher: hasher, cache: cache))
         count += 1
     }
 }

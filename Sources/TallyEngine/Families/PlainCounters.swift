@@ -7,9 +7,10 @@ struct PlainCounters: ~Copyable {
     private var table: StringTable
     private let row: UnsafeMutablePointer<UInt64>
 
-    init(hasher: KeyHasher) {
+    init(hasher: KeyHasher, cache: BlockCache) {
         table = StringTable(
-            columns: [ColumnCoding(column: 0, isSigned: true)], keepsZeroRows: true, hasher: hasher)
+            columns: [ColumnCoding(column: 0, isSigned: true)], keepsZeroRows: true,
+            hasher: hasher, cache: cache)
         row = .allocate(capacity: 1)
     }
 
@@ -135,6 +136,21 @@ struct PlainCounters: ~Copyable {
     }
 
     mutating func removeAll() { table.removeAll() }
+
+    @inline(__always)
+    var coldCount: Int { table.coldCount }
+
+    var segments: [Segment] { table.segments }
+
+    borrowing func missingBlock(_ operation: UnsafePointer<Operation>) -> ColdBlock? {
+        table.missingBlock(StringTable.Lookup(operation))
+    }
+
+    mutating func survey(_ body: (Segment, _ demand: Double) -> Void) { table.survey(body) }
+
+    mutating func replace(_ segment: Segment, with twin: Segment) -> Bool {
+        table.replace(segment, with: twin)
+    }
 
     /// Sets aside what has changed.
     mutating func freeze() -> TableMerge { table.freeze(family: 0) }

@@ -19,6 +19,13 @@ protocol RecordTable: ~Copyable {
     /// Replaces one value by what `change` makes of it, if it makes anything.
     mutating func update(_ key: Lookup, column: Int, _ change: (UInt64) -> UInt64?) -> Bool
 
+    /// How many segments are cold.
+    var coldCount: Int { get }
+    /// Tells of every segment and how much it is asked for.
+    mutating func survey(_ body: (Segment, _ demand: Double) -> Void)
+    /// Puts a segment's twin in its place, if it is there.
+    mutating func replace(_ segment: Segment, with twin: Segment) -> Bool
+
     /// Goes on with other columns.
     mutating func setColumns(_ columns: [ColumnCoding])
     /// Removes everything.

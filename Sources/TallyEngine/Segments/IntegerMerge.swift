@@ -35,15 +35,16 @@ public struct IntegerMerge: Sendable {
     /// copied as they are. A segment that has shrunk is joined with its neighbour.
     ///
     /// - Parameters: Whose segments they become, and up to which commit group.
+    /// - Throws: If a cold segment cannot be read.
     /// - Complexity: O(changes × log changes + records of the segments that have any).
     public func run(
         place: PartitionPlace, family: UInt32, sequence: UInt64, identity: LogIdentity
-    ) -> [IntegerSegment] {
+    ) throws(SegmentFileError) -> [IntegerSegment] {
         // An import into an empty table is all there is.
         if segments.isEmpty, case .run(let run)? = frozen.last {
             let rest = IntegerMerge(
                 columns: columns, frozen: Array(frozen.dropLast()), segments: run.segments)
-            return rest.run(
+            return try rest.run(
                 place: place, family: family, sequence: sequence, identity: identity)
         }
         let header = SegmentHeader(
@@ -61,7 +62,9 @@ public struct IntegerMerge: Sendable {
             if next == end, output.isAtBoundary, segment.isCurrent(columns) {
                 output.take(segment)
             } else {
-                merge(segment, changes, next..<end, &output)
+                output.note(segment)
+                guard let warm = try segment.warmed() as? IntegerSegment else { continue }
+                try merge(warm, isChecked: segment.isCold, changes, next..<end, &output)
             }
             next = end
         }
@@ -70,10 +73,11 @@ public struct IntegerMerge: Sendable {
         return output.finish()
     }
 
+    /// - Parameter isChecked: Whether blocks come from the disk unseen.
     private func merge(
-        _ segment: IntegerSegment, _ changes: borrowing SortedChanges, _ range: Range<Int>,
-        _ output: inout SegmentOutput
-    ) {
+        _ segment: IntegerSegment, isChecked: Bool, _ changes: borrowing SortedChanges,
+        _ range: Range<Int>, _ output: inout SegmentOutput
+    ) throws(SegmentFileError) {
         let view = segment.view
         let map = ColumnMap(from: segment.header.columns, to: columns)
         let sourceCount = segment.header.columns.count
@@ -101,7 +105,14 @@ public struct IntegerMerge: Sendable {
             let lastKeyBound = isLast ? view.lastKey : view.firstKeys[number + 1] - 1
             let isUntouched =
                 next == range.upperBound || changes.keys[next] > lastKeyBound
-            if isUntouched, map == nil, output.takesBlock {
+            let isDamaged = isChecked && !Segment.isIntact(block)
+            if isDamaged, !isUntouched || map != nil {
+                throw .damaged(
+                    file: segment.file?.number ?? 0,
+                    reason: "block \(number): its checksum is wrong")
+            }
+            // A damaged one stays what it is, so that whoever asks for its keys is told.
+            if isUntouched, map == nil, output.takesBlock || isDamaged {
                 output.append(block: block, firstKey: firstKey, lastKey: lastKeyBound)
                 continue
             }
@@ -189,6 +200,9 @@ private struct SegmentOutput: ~Copyable {
         columnCount = header.columns.count
     }
 
+    /// Whether all that the segment in the making is made of was cold.
+    private var isOfColdOrigin = false
+
     /// Whether no segment is in the making.
     var isAtBoundary: Bool { builder.recordCount == 0 }
     var takesBlock: Bool { builder.takesBlock }
@@ -201,6 +215,11 @@ private struct SegmentOutput: ~Copyable {
 
     mutating func take(_ segment: IntegerSegment) {
         segments.append(segment)
+    }
+
+    /// Records of a segment follow.
+    mutating func note(_ segment: IntegerSegment) {
+        isOfColdOrigin = segment.isCold && (isAtBoundary || isOfColdOrigin)
     }
 
     @inline(__always)
@@ -246,7 +265,9 @@ private struct SegmentOutput: ~Copyable {
     }
 
     private mutating func close() {
-        if let segment = builder.finish() { segments.append(segment) }
+        guard let segment = builder.finish() else { return }
+        segment.isOfColdOrigin = isOfColdOrigin
+        segments.append(segment)
     }
 
     consuming func finish() -> [IntegerSegment] {

@@ -5,7 +5,10 @@ import TallyCore
 struct IntegerSegmentView: SegmentView {
     static var kind: SegmentKind { .integer }
 
+    /// Of a cold segment the index, so that asking the memory system for a block does no harm.
     let blocks: UnsafeRawPointer
+    /// Whether the blocks are on disk only.
+    let isCold: Bool
     let firstKeys: UnsafePointer<UInt64>
     let offsets: UnsafePointer<UInt32>
     let blockCount: Int
@@ -14,9 +17,9 @@ struct IntegerSegmentView: SegmentView {
     let table: SearchTable
 
     /// Makes the search table, which the owner must deallocate.
-    init(_ header: SegmentHeader, _ base: UnsafeRawPointer) {
-        blocks = base + header.headerBytes
-        let index = base + Int(header.indexOffset)
+    init(_ header: SegmentHeader, blocks: UnsafeRawPointer?, index: UnsafeRawPointer) {
+        self.blocks = blocks ?? index
+        isCold = blocks == nil
         blockCount = Int(header.blockCount)
         firstKeys = index.assumingMemoryBound(to: UInt64.self)
         offsets = (index + blockCount * 8).assumingMemoryBound(to: UInt32.self)
@@ -26,6 +29,8 @@ struct IntegerSegmentView: SegmentView {
     }
 
     func deallocate() { table.deallocate() }
+
+    var allocatedBytes: Int { table.allocatedBytes }
 
     static func indexBytes(blockCount: Int) -> Int { blockCount * 12 + 4 }
 
@@ -53,6 +58,10 @@ struct IntegerSegmentView: SegmentView {
             start: blocks + start, count: Int(offsets[number &+ 1]) &- start)
     }
 
+    func blockRange(_ number: Int) -> Range<Int> {
+        Int(offsets[number])..<Int(offsets[number + 1])
+    }
+
     /// The block that holds `key` if any does; the first one for keys before it.
     ///
     /// - Complexity: O(log blocks) at worst, O(1) where keys are spread evenly.
@@ -76,6 +85,7 @@ struct IntegerSegmentView: SegmentView {
     /// Asks the memory system for block `number`.
     @inline(__always)
     func prefetch(_ number: Int) {
+        guard !isCold else { return }
         let block = block(number)
         let start = block.baseAddress.unsafelyUnwrapped
         // Most blocks are no larger; more lines than there are cost less than a wrong guess.
@@ -96,9 +106,19 @@ struct IntegerSegmentView: SegmentView {
     /// - Returns: whether it is there.
     @inline(__always)
     func read(_ key: UInt64, block number: Int, _ values: UnsafeMutablePointer<UInt64>) -> Bool {
+        read(key, block: number, in: block(number), values)
+    }
+
+    /// As above, with the block's bytes, wherever they are.
+    @inline(__always)
+    func read(
+        _ key: UInt64, block number: Int, in block: UnsafeRawBufferPointer,
+        _ values: UnsafeMutablePointer<UInt64>
+    ) -> Bool {
         let first = firstKeys[number]
         guard key >= first else { return false }
-        let layout = layout(number)
+        let layout = IntegerBlock.Layout(
+            block.baseAddress.unsafelyUnwrapped, byteCount: block.count, columnCount: columnCount)
         guard let rank = layout.rank(key &- first) else { return false }
         layout.rows.read(rank, values)
         return true

@@ -54,6 +54,9 @@ struct SearchTable {
 
     func deallocate() { starts.deallocate() }
 
+    /// Memory taken, bytes.
+    var allocatedBytes: Int { (Int(partLast) + 2) * MemoryLayout<UInt32>.stride }
+
     /// The part of the range that a key lies in, or would if it were not outside.
     @inline(__always)
     func part(_ key: UInt64) -> Int {

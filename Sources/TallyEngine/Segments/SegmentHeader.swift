@@ -82,8 +82,11 @@ public struct SegmentHeader: Equatable, Sendable {
     /// The header's own size, bytes, and so where the blocks start.
     public var headerBytes: Int { Self.fixedBytes + columns.count * Self.columnBytes }
 
+    /// Size of a header with as many columns as there can be, bytes.
+    public static let bytesMax = fixedBytes + columnsMax * columnBytes
+
     /// The checksum that a header holds; `bytes` starts with it.
-    static func storedChecksum(_ bytes: UnsafeRawBufferPointer) -> UInt32 {
+    public static func storedChecksum(_ bytes: UnsafeRawBufferPointer) -> UInt32 {
         UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: fixedBytes - 4, as: UInt32.self))
     }
 

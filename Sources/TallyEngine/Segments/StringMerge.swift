@@ -17,16 +17,17 @@ public struct StringMerge: Sendable {
     /// Makes the segments that hold everything, as `IntegerMerge` does.
     ///
     /// - Parameters: Whose segments they become, and up to which commit group.
+    /// - Throws: If a cold segment cannot be read.
     /// - Complexity: O(changes × log changes + records of the segments that have any).
     public func run(
         place: PartitionPlace, family: UInt32, sequence: UInt64, identity: LogIdentity
-    ) -> [StringSegment] {
+    ) throws(SegmentFileError) -> [StringSegment] {
         // An import into an empty table is all there is.
         if segments.isEmpty, case .run(let run)? = frozen.last {
             let rest = StringMerge(
                 columns: columns, keepsZeroRows: keepsZeroRows, frozen: Array(frozen.dropLast()),
                 segments: run.segments)
-            return rest.run(
+            return try rest.run(
                 place: place, family: family, sequence: sequence, identity: identity)
         }
         let header = SegmentHeader(
@@ -43,7 +44,9 @@ public struct StringMerge: Sendable {
             if next == end, output.isAtBoundary, segment.isCurrent(columns) {
                 output.take(segment)
             } else {
-                merge(segment, changes, next..<end, &output)
+                output.note(segment)
+                guard let warm = try segment.warmed() as? StringSegment else { continue }
+                try merge(warm, isChecked: segment.isCold, changes, next..<end, &output)
             }
             next = end
         }
@@ -52,10 +55,11 @@ public struct StringMerge: Sendable {
         return output.finish()
     }
 
+    /// - Parameter isChecked: Whether blocks come from the disk unseen.
     private func merge(
-        _ segment: StringSegment, _ changes: borrowing StringChanges, _ range: Range<Int>,
-        _ output: inout StringSegmentOutput
-    ) {
+        _ segment: StringSegment, isChecked: Bool, _ changes: borrowing StringChanges,
+        _ range: Range<Int>, _ output: inout StringSegmentOutput
+    ) throws(SegmentFileError) {
         let view = segment.view
         let sourceColumns = segment.header.columns
         let map = ColumnMap(from: sourceColumns, to: columns)
@@ -75,7 +79,14 @@ public struct StringMerge: Sendable {
                     from: next, upTo: range.upperBound, notBelow: view.separator(number + 1))
                 : range.upperBound
             // Keys before the first separator have come with the block before.
-            if next == end, map == nil, output.takesBlock {
+            let isDamaged = isChecked && !Segment.isIntact(view.block(number))
+            if isDamaged, next != end || map != nil {
+                throw .damaged(
+                    file: segment.file?.number ?? 0,
+                    reason: "block \(number): its checksum is wrong")
+            }
+            // A damaged one stays what it is, so that whoever asks for its keys is told.
+            if next == end, map == nil, output.takesBlock || isDamaged {
                 output.append(block: view.block(number), separator: view.separator(number))
                 continue
             }
@@ -124,6 +135,9 @@ private struct StringSegmentOutput: ~Copyable {
 
     deinit { row.deallocate() }
 
+    /// Whether all that the segment in the making is made of was cold.
+    private var isOfColdOrigin = false
+
     /// Whether no segment is in the making.
     var isAtBoundary: Bool { builder.recordCount == 0 }
     var takesBlock: Bool { builder.takesBlock }
@@ -135,6 +149,11 @@ private struct StringSegmentOutput: ~Copyable {
     }
 
     mutating func take(_ segment: StringSegment) { segments.append(segment) }
+
+    /// Records of a segment follow.
+    mutating func note(_ segment: StringSegment) {
+        isOfColdOrigin = segment.isCold && (isAtBoundary || isOfColdOrigin)
+    }
 
     mutating func append(_ key: UnsafeRawBufferPointer, _ row: UnsafePointer<UInt64>) {
         builder.append(key, row)
@@ -159,7 +178,9 @@ private struct StringSegmentOutput: ~Copyable {
     }
 
     private mutating func close() {
-        if let segment = builder.finish() { segments.append(segment) }
+        guard let segment = builder.finish() else { return }
+        segment.isOfColdOrigin = isOfColdOrigin
+        segments.append(segment)
     }
 
     consuming func finish() -> [StringSegment] {

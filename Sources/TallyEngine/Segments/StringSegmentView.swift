@@ -5,18 +5,21 @@ import TallyCore
 struct StringSegmentView: SegmentView {
     static var kind: SegmentKind { .string }
 
+    /// Of a cold segment the index.
     let blocks: UnsafeRawPointer
+    /// Whether the blocks are on disk only.
+    let isCold: Bool
     let offsets: UnsafePointer<UInt32>
     private let separatorOffsets: UnsafePointer<UInt32>
     private let separators: UnsafeRawPointer
     let blockCount: Int
     let columnCount: Int
 
-    init(_ header: SegmentHeader, _ base: UnsafeRawPointer) {
-        blocks = base + header.headerBytes
+    init(_ header: SegmentHeader, blocks: UnsafeRawPointer?, index: UnsafeRawPointer) {
+        self.blocks = blocks ?? index
+        isCold = blocks == nil
         blockCount = Int(header.blockCount)
         columnCount = header.columns.count
-        let index = base + Int(header.indexOffset)
         let offsetsBytes = (blockCount + 1) * 4
         offsets = index.assumingMemoryBound(to: UInt32.self)
         separatorOffsets = (index + offsetsBytes).assumingMemoryBound(to: UInt32.self)
@@ -24,6 +27,8 @@ struct StringSegmentView: SegmentView {
     }
 
     func deallocate() {}
+
+    var allocatedBytes: Int { 0 }
 
     static func indexBytes(blockCount: Int, separatorBytes: Int) -> Int {
         (blockCount + 1) * 8 + separatorBytes
@@ -54,6 +59,10 @@ struct StringSegmentView: SegmentView {
         let start = Int(offsets[number])
         return UnsafeRawBufferPointer(
             start: blocks + start, count: Int(offsets[number &+ 1]) &- start)
+    }
+
+    func blockRange(_ number: Int) -> Range<Int> {
+        Int(offsets[number])..<Int(offsets[number + 1])
     }
 
     /// What separates block `number` from the one before.
@@ -113,9 +122,11 @@ struct StringSegmentView: SegmentView {
     }
 
     /// How to read block `number`.
-    func layout(_ number: Int) -> StringBlock.Layout {
-        let block = block(number)
-        return StringBlock.Layout(
+    func layout(_ number: Int) -> StringBlock.Layout { layout(of: block(number)) }
+
+    /// How to read a block whose bytes are anywhere.
+    func layout(of block: UnsafeRawBufferPointer) -> StringBlock.Layout {
+        StringBlock.Layout(
             block.baseAddress.unsafelyUnwrapped, byteCount: block.count, columnCount: columnCount)
     }
 }

@@ -22,6 +22,8 @@ public struct IntegerTable: ~Copyable {
     private(set) var columns: [ColumnCoding]
     private(set) var columnCount: Int
     private let hasher: KeyHasher
+    /// Blocks of cold segments.
+    private let cache: BlockCache
     private var memtable: IntegerMemtable
     /// Newest first.
     private var frozen: [Layer] = []
@@ -29,7 +31,10 @@ public struct IntegerTable: ~Copyable {
     /// First keys and views of `segments`, side by side for searching.
     private var firstKeys: UnsafeMutablePointer<UInt64>
     private var views: UnsafeMutablePointer<IntegerSegmentView>
+    /// How often each segment was asked for a key since the last survey.
+    private var uses: UnsafeMutablePointer<UInt32>
     private var segmentCount = 0
+    private var demand = SegmentDemand()
     /// For each segment the way from its columns to those of today.
     private var maps: [ColumnMap?] = []
     /// Whether any segment has other columns than those of today.
@@ -56,13 +61,17 @@ public struct IntegerTable: ~Copyable {
     }
 
     /// A table without records.
-    public init(columns: [ColumnCoding], hasher: KeyHasher) {
+    public init(
+        columns: [ColumnCoding], hasher: KeyHasher, cache: BlockCache = BlockCache()
+    ) {
         self.columns = columns
         self.hasher = hasher
+        self.cache = cache
         columnCount = columns.count
         memtable = IntegerMemtable(columnCount: columns.count, hasher: hasher)
         firstKeys = .allocate(capacity: 1)
         views = .allocate(capacity: 1)
+        uses = .allocate(capacity: 1)
         scratch = .allocate(capacity: columns.count)
         foundRow = .allocate(capacity: SegmentHeader.columnsMax)
     }
@@ -70,6 +79,7 @@ public struct IntegerTable: ~Copyable {
     deinit {
         firstKeys.deallocate()
         views.deallocate()
+        uses.deallocate()
         scratch.deallocate()
         foundRow.deallocate()
     }
@@ -145,6 +155,7 @@ public struct IntegerTable: ~Copyable {
             return
         }
         let view = views[Int(lookup.segment)]
+        uses[Int(lookup.segment)] &+= 1
         let block = view.blockNumber(lookup.key, inPart: Int(lookup.block))
         view.prefetch(block)
         lookup.block = Int32(truncatingIfNeeded: block)
@@ -200,18 +211,70 @@ public struct IntegerTable: ~Copyable {
         if segmentCount > 0 {
             let view = views[Int(lookup.segment)]
             let block = Int(lookup.block)
-            if hasMaps, let map = maps[Int(lookup.segment)] {
-                if view.read(lookup.key, block: block, foundRow) {
-                    map.apply(foundRow, row)
-                    return !isZero(row)
-                }
-            } else if view.read(lookup.key, block: block, row) {
-                return true
-            }
+            if hasMaps || view.isCold { return readRarely(lookup, view, row) }
+            if view.read(lookup.key, block: block, row) { return true }
         }
         row.update(repeating: 0, count: columnCount)
         return false
     }
+
+    /// Reads from a segment that may be cold, or have other columns than those of today.
+    @inline(never)
+    private borrowing func readRarely(
+        _ lookup: Lookup, _ view: IntegerSegmentView, _ row: UnsafeMutablePointer<UInt64>
+    ) -> Bool {
+        let number = Int(lookup.block)
+        let map = maps[Int(lookup.segment)]
+        let target = map == nil ? row : foundRow
+        if let block = blockBytes(lookup, view),
+            view.read(lookup.key, block: number, in: block, target)
+        {
+            guard let map else { return true }
+            map.apply(foundRow, row)
+            return !isZero(row)
+        }
+        row.update(repeating: 0, count: columnCount)
+        return false
+    }
+
+    /// The block that would hold a key; nil if it cannot have it, or cannot be read.
+    private borrowing func blockBytes(
+        _ lookup: Lookup, _ view: IntegerSegmentView
+    ) -> UnsafeRawBufferPointer? {
+        guard view.isCold else { return view.block(Int(lookup.block)) }
+        return coldBlock(lookup, view).flatMap { cache.bytes(of: $0) }
+    }
+
+    /// The block of a cold segment that may hold a key.
+    private borrowing func coldBlock(_ lookup: Lookup, _ view: IntegerSegmentView) -> ColdBlock? {
+        let segment = segments[Int(lookup.segment)]
+        let block = Int(lookup.block)
+        guard lookup.key >= view.firstKeys[block], lookup.key <= view.lastKey,
+            segment.filter?.mayContain(lookup.hash) ?? true
+        else { return nil }
+        return segment.coldBlock(block, view.blockRange(block))
+    }
+
+    /// The block that must be read from the disk before an operation on `key` can be applied without
+    /// waiting; nil if there is none.
+    public borrowing func missingBlock(_ key: UInt64, hash: UInt64) -> ColdBlock? {
+        guard coldCount > 0 else { return nil }
+        let segment = Search.lastIndex(firstKeys, segmentCount, notAbove: key)
+        guard views[segment].isCold, memtable.find(key, hash: hash) == nil,
+            !frozen.contains(where: { $0.content.contains(key, hash: hash) })
+        else { return nil }
+        var lookup = Lookup(key: key, hash: hash)
+        lookup.segment = Int32(truncatingIfNeeded: segment)
+        lookup.block = Int32(truncatingIfNeeded: views[segment].blockNumber(key))
+        guard let block = coldBlock(lookup, views[segment]), !cache.keep(block.address) else {
+            return nil
+        }
+        return block
+    }
+
+    /// Whether the last look at a key failed; nothing must then be changed.
+    @inline(__always)
+    private var hasFailed: Bool { coldCount > 0 && cache.hasFailed }
 
     /// - Returns: nil if no frozen memtable knows the key.
     private borrowing func readFrozen(
@@ -237,7 +300,10 @@ public struct IntegerTable: ~Copyable {
         _ lookup: Lookup, column: Int, _ change: (UInt64) -> UInt64?
     ) -> Bool {
         let row = memtable.find(lookup.key, hash: lookup.hash)
-        if row == nil { _ = readBase(lookup, scratch) }
+        if row == nil {
+            _ = readBase(lookup, scratch)
+            if hasFailed { return false }
+        }
         let old = row?[column] ?? scratch[column]
         guard let new = change(old) else { return false }
         // Neither before nor after is it a row of zeros.
@@ -271,6 +337,7 @@ public struct IntegerTable: ~Copyable {
     /// Replaces the whole record of a key; a row of zeros removes it.
     public mutating func write(_ lookup: Lookup, _ row: UnsafePointer<UInt64>) {
         let wasPresent = read(lookup, scratch)
+        if hasFailed { return }
         count(wasPresent, isPresent: !isZero(row))
         memtable.write(lookup.key, hash: lookup.hash, row)
     }
@@ -350,19 +417,56 @@ public struct IntegerTable: ~Copyable {
         frozen.removeLast(merged)
         recordCount = frozen.reduce(memtableRecords) { $0 + $1.records }
         for segment in segments { recordCount += Int(segment.header.recordCount) }
-        self.segments = segments
+        let usesBefore = (0..<segmentCount).map { uses[$0] }
+        self.segments = demand.follow(self.segments, usesBefore, segments)
         segmentCount = segments.count
-        segmentBytes = segments.reduce(0) { $0 + $1.allocatedBytes }
         noteFrozen()
         firstKeys.deallocate()
         views.deallocate()
+        uses.deallocate()
         firstKeys = .allocate(capacity: max(1, segments.count))
         views = .allocate(capacity: max(1, segments.count))
-        for (index, segment) in segments.enumerated() {
+        uses = .allocate(capacity: max(1, segments.count))
+        uses.initialize(repeating: 0, count: segments.count)
+        for (index, segment) in self.segments.enumerated() {
             firstKeys[index] = segment.header.firstKey
             (views + index).initialize(to: segment.view)
         }
+        noteSegments()
         makeMaps()
+    }
+
+    private mutating func noteSegments() {
+        segmentBytes = segments.reduce(0) { $0 + $1.allocatedBytes }
+        coldCount = segments.count { $0.isCold }
+    }
+
+    // MARK: Residency
+
+    /// How many segments are cold.
+    public private(set) var coldCount = 0
+
+    /// Calls `body` with every segment and how much it is asked for, of late and before.
+    ///
+    /// - Complexity: O(segments).
+    mutating func survey(_ body: (Segment, _ demand: Double) -> Void) {
+        for (index, segment) in segments.enumerated() {
+            body(segment, demand.advance(index, uses[index]))
+            uses[index] = 0
+        }
+    }
+
+    /// Puts a segment's twin in its place.
+    ///
+    /// - Returns: false if the segment is not there any more.
+    mutating func replace(_ segment: Segment, with twin: Segment) -> Bool {
+        guard let twin = twin as? IntegerSegment,
+            let index = segments.firstIndex(where: { $0 === segment })
+        else { return false }
+        segments[index] = twin
+        views[index] = twin.view
+        noteSegments()
+        return true
     }
 
     /// Removes everything.
@@ -395,7 +499,8 @@ public struct IntegerTable: ~Copyable {
             }
         }
         for (index, segment) in segments.enumerated() {
-            segment.forEach { key, found in
+            // A cold one is read as a whole; what cannot be read is left out.
+            (try? segment.warmed() as? IntegerSegment)?.forEach { key, found in
                 visit(key, found, maps[index], row, newer: frozen.count, body)
             }
         }

@@ -21,10 +21,17 @@ public struct StringTable: ~Copyable {
     private(set) var columnCount: Int
     let keepsZeroRows: Bool
     private let hasher: KeyHasher
+    /// Blocks of cold segments.
+    private let cache: BlockCache
     private var memtable: StringMemtable
     /// Newest first.
     private var frozen: [Layer] = []
     private(set) var segments: [StringSegment] = []
+    /// How often each segment was asked for a key since the last survey.
+    private var uses: UnsafeMutablePointer<UInt32>
+    private var demand = SegmentDemand()
+    /// How many segments are cold.
+    public private(set) var coldCount = 0
     /// For each segment the way from its columns to those of today.
     private var maps: [ColumnMap?] = []
     /// Whether there is anything under the memtable.
@@ -80,19 +87,25 @@ public struct StringTable: ~Copyable {
     }
 
     /// A table without records.
-    public init(columns: [ColumnCoding], keepsZeroRows: Bool, hasher: KeyHasher) {
+    public init(
+        columns: [ColumnCoding], keepsZeroRows: Bool, hasher: KeyHasher,
+        cache: BlockCache = BlockCache()
+    ) {
         self.columns = columns
+        self.cache = cache
         self.keepsZeroRows = keepsZeroRows
         self.hasher = hasher
         columnCount = columns.count
         memtable = StringMemtable(columnCount: columns.count, hasher: hasher)
         scratch = .allocate(capacity: columns.count)
+        uses = .allocate(capacity: 1)
         foundRow = .allocate(capacity: SegmentHeader.columnsMax)
         spareRow = .allocate(capacity: SegmentHeader.columnsMax)
     }
 
     deinit {
         scratch.deallocate()
+        uses.deallocate()
         foundRow.deallocate()
         spareRow.deallocate()
     }
@@ -157,11 +170,46 @@ public struct StringTable: ~Copyable {
             }
         }
         guard let index = segmentIndex(key.bytes) else { return false }
+        uses[index] &+= 1
         let view = segments[index].view
-        let layout = view.layout(view.blockNumber(key.bytes))
+        let number = view.blockNumber(key.bytes)
+        guard let block = blockBytes(index, number, hash: key.hash) else { return false }
+        let layout = view.layout(of: block)
         guard let rank = layout.rank(key.bytes) else { return false }
         return take(row, maps[index]) { layout.rows.read(rank, $0) }
     }
+
+    /// A block that may hold a key of this hash; nil if it cannot, or cannot be read.
+    private borrowing func blockBytes(
+        _ index: Int, _ number: Int, hash: UInt64?
+    ) -> UnsafeRawBufferPointer? {
+        let view = segments[index].view
+        guard view.isCold else { return view.block(number) }
+        return coldBlock(index, number, hash: hash).flatMap { cache.bytes(of: $0) }
+    }
+
+    private borrowing func coldBlock(_ index: Int, _ number: Int, hash: UInt64?) -> ColdBlock? {
+        let segment = segments[index]
+        if let hash, let filter = segment.filter, !filter.mayContain(hash) { return nil }
+        return segment.coldBlock(number, segment.view.blockRange(number))
+    }
+
+    /// The block that must be read from the disk before an operation on a key can be applied without
+    /// waiting; nil if there is none.
+    borrowing func missingBlock(_ key: Lookup) -> ColdBlock? {
+        guard coldCount > 0, let index = segmentIndex(key.bytes) else { return nil }
+        let view = segments[index].view
+        guard view.isCold, memtable.find(key.start, key.count, hash: key.hash) == nil,
+            !frozen.contains(where: { $0.content.read(key, spareRow) != .unknown }),
+            let block = coldBlock(index, view.blockNumber(key.bytes), hash: key.hash),
+            !cache.keep(block.address)
+        else { return nil }
+        return block
+    }
+
+    /// Whether the last look at a key failed; nothing must then be changed.
+    @inline(__always)
+    private var hasFailed: Bool { coldCount > 0 && cache.hasFailed }
 
     /// Lets `read` write a row and takes it to the columns of today.
     ///
@@ -230,7 +278,7 @@ public struct StringTable: ~Copyable {
         _ key: Lookup, column: Int, _ change: (UInt64) -> UInt64?
     ) -> Bool {
         _ = read(key, scratch)
-        guard let new = change(scratch[column]) else { return false }
+        guard !hasFailed, let new = change(scratch[column]) else { return false }
         scratch[column] = new
         write(key, scratch)
         return true
@@ -244,7 +292,8 @@ public struct StringTable: ~Copyable {
             memtable.write(record, row)
             return
         }
-        insert(key, row, wasPresent: hasBase && readBase(key, spareRow))
+        let wasPresent = hasBase && readBase(key, spareRow)
+        if !hasFailed { insert(key, row, wasPresent: wasPresent) }
     }
 
     /// Adds a record to a memtable that has none for its key.
@@ -270,7 +319,7 @@ public struct StringTable: ~Copyable {
             }
             return true
         }
-        guard hasBase, readBase(key, spareRow) else { return false }
+        guard hasBase, readBase(key, spareRow), !hasFailed else { return false }
         count(-1)
         scratch.update(repeating: 0, count: columnCount)
         let record = memtable.insert(key.start, key.count, hash: key.hash, value: 0)
@@ -326,6 +375,7 @@ public struct StringTable: ~Copyable {
     private mutating func noteBase() {
         frozenBytes = frozen.reduce(0) { $0 + $1.content.allocatedBytes }
         segmentBytes = segments.reduce(0) { $0 + $1.allocatedBytes }
+        coldCount = segments.count { $0.isCold }
         hasBase = !frozen.isEmpty || !segments.isEmpty
     }
 
@@ -361,9 +411,33 @@ public struct StringTable: ~Copyable {
         frozen.removeLast(merged)
         recordCount = frozen.reduce(memtableRecords) { $0 + $1.records }
         for segment in segments { recordCount += Int(segment.header.recordCount) }
-        self.segments = segments
+        let usesBefore = (0..<self.segments.count).map { uses[$0] }
+        self.segments = demand.follow(self.segments, usesBefore, segments)
+        uses.deallocate()
+        uses = .allocate(capacity: max(1, segments.count))
+        uses.initialize(repeating: 0, count: segments.count)
         makeMaps()
         noteBase()
+    }
+
+    // MARK: Residency
+
+    /// Calls `body` with every segment and how much it is asked for, as `IntegerTable.survey`.
+    mutating func survey(_ body: (Segment, _ demand: Double) -> Void) {
+        for (index, segment) in segments.enumerated() {
+            body(segment, demand.advance(index, uses[index]))
+            uses[index] = 0
+        }
+    }
+
+    /// Puts a segment's twin in its place, as `IntegerTable.replace`.
+    mutating func replace(_ segment: Segment, with twin: Segment) -> Bool {
+        guard let twin = twin as? StringSegment,
+            let index = segments.firstIndex(where: { $0 === segment })
+        else { return false }
+        segments[index] = twin
+        noteBase()
+        return true
     }
 
     /// Begins with these segments, in order of their keys.
@@ -401,7 +475,9 @@ public struct StringTable: ~Copyable {
         for (index, segment) in segments.enumerated() {
             let blocks = prefix.withUnsafeBytes { segment.view.blocks(startingWith: $0) }
             for number in blocks {
-                let layout = segment.view.layout(number)
+                // What cannot be read is left out.
+                guard let block = blockBytes(index, number, hash: nil) else { continue }
+                let layout = segment.view.layout(of: block)
                 var rank = 0
                 layout.forEachKey { key in
                     defer { rank += 1 }

@@ -46,14 +46,17 @@ public struct TableMerge: Sendable {
     /// Makes the segments that hold everything; some of them may be those that there are.
     ///
     /// - Parameters: Whose segments they become, and up to which commit group.
+    /// - Throws: If a cold segment cannot be read.
     /// - Complexity: O(changes × log changes + records of the segments that have any).
-    public func run(place: PartitionPlace, sequence: UInt64, identity: LogIdentity) -> [Segment] {
+    public func run(
+        place: PartitionPlace, sequence: UInt64, identity: LogIdentity
+    ) throws(SegmentFileError) -> [Segment] {
         switch input {
         case .integer(let merge):
-            merge.run(
+            try merge.run(
                 place: place, family: family, sequence: sequence, identity: identity)
         case .string(let merge):
-            merge.run(
+            try merge.run(
                 place: place, family: family, sequence: sequence, identity: identity)
         }
     }

@@ -25,7 +25,7 @@ public enum CheckpointEvent: Sendable {
     /// A checkpoint of everything up to a group is on disk.
     case finished(sequence: UInt64, segmentsWritten: Int, bytesWritten: Int, milliseconds: UInt64)
     /// A checkpoint was given up; what is on disk is as good as before, and another will be tried.
-    case failed(DiskError)
+    case failed(CheckpointError)
     /// A segment file is damaged; the next checkpoint writes it anew, from memory.
     case damaged(String)
 }
@@ -136,7 +136,9 @@ public final class CheckpointThread<D: Disk>: Sendable {
         let seconds = (clock.monotonicNanoseconds() - lastNanoseconds) / 1_000_000_000
         if seconds >= UInt64(configuration.secondsMax), hasChanges { return true }
         let (changed, segments) = node.tableBytes()
-        return changed >= max(configuration.changedBytesMax, segments / 4) && hasChanges
+        let changedMax = max(configuration.changedBytesMax, segments / 4)
+        let limit = node.memoryBytesMax.map { $0 / 4 } ?? .max
+        return changed >= min(changedMax, limit) && hasChanges
     }
 
     private func makeBackup(_ path: String) {
@@ -159,7 +161,7 @@ public final class CheckpointThread<D: Disk>: Sendable {
         let started = clock.monotonicNanoseconds()
         checkpointer.begin()
         node.wakeUp.signal()
-        do throws(DiskError) {
+        do throws(CheckpointError) {
             while true {
                 let stepStarted = clock.monotonicNanoseconds()
                 switch try checkpointer.step() {

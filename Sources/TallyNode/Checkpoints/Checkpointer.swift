@@ -1,6 +1,22 @@
 import TallyCore
-import TallyEngine
+public import TallyEngine
 public import TallyStorage
+
+/// Why a checkpoint is given up.
+public enum CheckpointError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// The disk says no.
+    case disk(DiskError)
+    /// A cold segment that has changes cannot be read.
+    case segment(SegmentFileError)
+
+    /// One line for a log.
+    public var description: String {
+        switch self {
+        case .disk(let error): "\(error)"
+        case .segment(let error): "\(error)"
+        }
+    }
+}
 
 /// Brings the state of all partitions to the disk from time to time, so that the journal below can go.
 ///
@@ -17,9 +33,10 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     /// The manifest on disk.
     private var published: Manifest?
     private var nextNumber: UInt64
-    /// The files of segments that are in memory. The segments are kept so that no other takes their
-    /// place.
-    private var files: [ObjectIdentifier: (segment: Segment, file: Manifest.Segment)] = [:]
+    /// Files that were written and that no manifest names yet.
+    private var unpublished: Set<UInt64> = []
+    private let hasher: KeyHasher
+    private let filterBits: Int
     private var phase = Phase.idle {
         didSet { node.checkpoints.setRound(!isIdle) }
     }
@@ -39,8 +56,8 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         /// For each partition what is to be merged; empty once it has been, so that its memory goes.
         var merges: [[TableMerge]]
         var tables: [[Manifest.Table]] = []
-        /// Files written in this round.
-        var written: [UInt64] = []
+        /// How many files were written in this round.
+        var writtenCount = 0
     }
 
     /// What a step came to.
@@ -67,8 +84,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
 
     init(
         node: Node, disk: D, clock: any Clock, identity: LogIdentity, epoch: UInt32,
-        published: Manifest?, nextNumber: UInt64,
-        files: [(segment: Segment, file: Manifest.Segment)]
+        published: Manifest?, nextNumber: UInt64, hasher: KeyHasher, filterBits: Int
     ) {
         self.node = node
         self.disk = disk
@@ -77,7 +93,8 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         self.epoch = epoch
         self.published = published
         self.nextNumber = nextNumber
-        for entry in files { self.files[ObjectIdentifier(entry.segment)] = entry }
+        self.hasher = hasher
+        self.filterBits = filterBits
         if let published { noteFinished(published) }
     }
 
@@ -117,8 +134,8 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
 
     /// Does the next part of a round: one partition, or the manifest.
     ///
-    /// - Throws: `DiskError`; the round is then given up, and what is on disk is as good as before.
-    public func step() throws(DiskError) -> Step {
+    /// - Throws: `CheckpointError`; the round is then given up, and what is on disk is as good as before.
+    public func step() throws(CheckpointError) -> Step {
         switch phase {
         case .idle: return .idle
         case .requested:
@@ -129,12 +146,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         case .merging(var round):
             // The only copy, so that what has been merged is not kept.
             phase = .idle
-            do throws(DiskError) {
-                try mergePartition(&round)
-            } catch {
-                giveUp(round)
-                throw error
-            }
+            try mergePartition(&round)
             let isDone = round.tables.count == round.merges.count
             phase = isDone ? .publishing(round) : .merging(round)
             return .working
@@ -148,75 +160,102 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             } catch {
                 // Which manifest counts is not known, so no file goes.
                 phase = .idle
-                throw error
+                throw .disk(error)
             }
             phase = .idle
             return .finished(
-                sequence: round.sequence, segmentsWritten: round.written.count,
+                sequence: round.sequence, segmentsWritten: round.writtenCount,
                 bytesWritten: bytesWritten)
         }
     }
 
     // MARK: One partition
 
-    private func mergePartition(_ round: inout Round) throws(DiskError) {
+    /// Merges what has changed in the next partition, writes what is new, and has the partition go on
+    /// with that.
+    ///
+    /// If the disk fails, what was written for this partition is removed. Partitions before it go on
+    /// with their new segments, whose files the next round will name.
+    private func mergePartition(_ round: inout Round) throws(CheckpointError) {
         let partition = round.tables.count
         var tables: [Manifest.Table] = []
         var results: [(merge: TableMerge, segments: [Segment])] = []
         let merges = round.merges[partition]
         round.merges[partition] = []
-        for merge in merges {
-            let segments =
-                merge.layerCount == 0
-                ? merge.segments
-                : merge.run(
-                    place: PartitionPlace(number: partition, count: node.partitionCount),
-                    sequence: round.sequence, identity: identity)
-            results.append((merge, segments))
-            if !segments.isEmpty {
-                var references: [Manifest.Segment] = []
-                for segment in segments { references.append(try file(of: segment, &round)) }
-                tables.append(Manifest.Table(family: merge.family, segments: references))
+        var written: [UInt64] = []
+        do throws(CheckpointError) {
+            for merge in merges {
+                let segments = try run(merge, round, partition, &written)
+                results.append((merge, segments))
+                if segments.isEmpty { continue }
+                tables.append(
+                    Manifest.Table(
+                        family: merge.family, segments: segments.compactMap(\.stored?.reference)))
             }
+        } catch {
+            // What cannot be removed now is a stray, and goes at the next start.
+            try? CheckpointFiles.removeSegments(written, on: disk)
+            unpublished.subtract(written)
+            throw error
         }
         node.adopt(results.filter { $0.merge.layerCount > 0 }, partition: partition)
-        forget(results)
         round.tables.append(tables)
+        round.writtenCount += written.count
     }
 
-    /// The file that holds a segment, written now if there is none.
-    private func file(
-        of segment: Segment, _ round: inout Round
-    ) throws(DiskError) -> Manifest.Segment {
-        if let known = files[ObjectIdentifier(segment)] { return known.file }
+    /// Merges what one table has set aside.
+    ///
+    /// - Returns: its segments, all with files.
+    private func run(
+        _ merge: TableMerge, _ round: Round, _ partition: Int, _ written: inout [UInt64]
+    ) throws(CheckpointError) -> [Segment] {
+        let merged: [Segment]
+        do throws(SegmentFileError) {
+            merged =
+                merge.layerCount == 0
+                ? merge.segments
+                : try merge.run(
+                    place: PartitionPlace(number: partition, count: node.partitionCount),
+                    sequence: round.sequence, identity: identity)
+        } catch {
+            throw .segment(error)
+        }
+        var segments: [Segment] = []
+        for segment in merged {
+            if let stored = segment.stored, !stored.isDamaged || segment.isCold {
+                segments.append(segment)
+                continue
+            }
+            // One whose file is damaged is written anew, as a twin.
+            let fresh = segment.stored == nil ? segment : segment.copied()
+            fresh.settle(in: SegmentOnDisk(try write(fresh, &written), disk))
+            let isColdAtOnce = fresh.isOfColdOrigin && node.memoryBytesMax != nil
+            let settled =
+                isColdAtOnce ? fresh.cooled(filterBits: filterBits, hasher: hasher) : fresh
+            if segment.stored != nil, merge.layerCount == 0 {
+                node.replace(segment, with: settled, partition: partition)
+            }
+            segments.append(settled)
+        }
+        return segments
+    }
+
+    private func write(
+        _ segment: Segment, _ written: inout [UInt64]
+    ) throws(CheckpointError) -> Manifest.Segment {
         let number = nextNumber
         nextNumber += 1
-        try CheckpointFiles.writeSegment(segment.bytes, number: number, on: disk)
-        round.written.append(number)
+        do throws(DiskError) {
+            try CheckpointFiles.writeSegment(segment.bytes, number: number, on: disk)
+        } catch {
+            throw .disk(error)
+        }
+        written.append(number)
+        unpublished.insert(number)
         bytesWritten += segment.bytes.count
-        let file = Manifest.Segment(
+        return Manifest.Segment(
             number: number, byteCount: UInt64(segment.bytes.count),
             headerChecksum: segment.headerChecksum)
-        files[ObjectIdentifier(segment)] = (segment, file)
-        return file
-    }
-
-    /// Lets go of segments that merges have replaced.
-    private func forget(_ results: [(merge: TableMerge, segments: [Segment])]) {
-        for (merge, segments) in results {
-            let kept = Set(segments.map { ObjectIdentifier($0) })
-            for old in merge.segments where !kept.contains(ObjectIdentifier(old)) {
-                files[ObjectIdentifier(old)] = nil
-            }
-        }
-    }
-
-    private func giveUp(_ round: Round) {
-        phase = .idle
-        let written = Set(round.written)
-        files = files.filter { !written.contains($0.value.file.number) }
-        // What cannot be removed now is a stray, and goes at the next start.
-        try? CheckpointFiles.removeSegments(round.written, on: disk)
     }
 
     // MARK: Scrubbing
@@ -241,10 +280,10 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     public func scrubNext() -> (file: String, damage: String?)? {
         guard let manifest = published, let next = unscrubbed.popLast() else { return nil }
         let name = CheckpointFiles.segmentName(next.file.number)
-        guard files.values.contains(where: { $0.file == next.file }) else { return (name, nil) }
         do throws(StorageError) {
-            let segment = try LoadedCheckpoint.open(
-                next.file, disk, manifest, partition: next.partition, family: next.family)
+            let segment = try SegmentLoader(
+                disk: disk, manifest: manifest, partition: next.partition, family: next.family
+            ).open(next.file)
             do throws(SegmentError) {
                 try segment.verifyBlocks()
             } catch {
@@ -252,7 +291,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             }
             return (name, nil)
         } catch {
-            files = files.filter { $0.value.file != next.file }
+            node.noteDamaged(next.file.number, partition: next.partition)
             return (name, "\(error)")
         }
     }
@@ -268,11 +307,12 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             schema: round.schema, partitions: round.tables)
         try CheckpointFiles.replaceManifest(manifest, on: disk)
         let kept = Set(manifest.segments.map(\.number))
-        let obsolete = published?.segments.map(\.number).filter { !kept.contains($0) } ?? []
+        let obsolete = unpublished.union(published?.segments.map(\.number) ?? [])
+            .subtracting(kept)
+        unpublished = []
         published = manifest
         node.checkpoints.setTrimFloor(round.sequence)
         defer { noteFinished(manifest) }
-        files = files.filter { kept.contains($0.value.file.number) }
         try CheckpointFiles.removeSegments(obsolete, on: disk)
         for number in node.imports.takeObsolete(round.sequence) {
             try ImportFiles.remove(number, on: disk)

@@ -37,8 +37,10 @@ public struct DataCheck: Sendable {
                 var last: UInt64?
                 for file in table.segments {
                     do throws(StorageError) {
-                        let segment = try LoadedCheckpoint.open(
-                            file, disk, manifest, partition: partition, family: table.family)
+                        let segment = try SegmentLoader(
+                            disk: disk, manifest: manifest, partition: partition,
+                            family: table.family
+                        ).open(file)
                         check(segment, file, partition, &last)
                     } catch {
                         try note(error)

@@ -84,17 +84,32 @@ struct CommandProcessor: ~Copyable {
             case repliesLong
             /// The journal has too much to write: `flush` must succeed before anything else.
             case journalBusy
+            /// The next command needs blocks that are on disk only. Others' commands may go on.
+            case blocksMissing
         }
 
         /// Bytes that need not be presented again.
         let consumedBytes: Int
         let stop: Stop
+        /// What the next command needs, of `blocksMissing`.
+        var missing: [NeededBlock] = []
     }
 
     /// Whether commands of `owner`, the latest to be processed, wait to be executed by `flush`, or
     /// replies to be delivered.
     func hasWork(of owner: Int) -> Bool {
         stretches.last?.owner == owner || deliveries.last?.owner == owner
+    }
+
+    /// What became of a command.
+    private enum Dispatch {
+        case done
+        /// Nothing, because the journal is busy.
+        case busy
+        /// Nothing, because these blocks must be read first.
+        case missing([NeededBlock])
+
+        init(_ isDone: Bool) { self = isDone ? .done : .busy }
     }
 
     /// Gathers all whole commands in `bytes`, and executes some of them.
@@ -116,7 +131,7 @@ struct CommandProcessor: ~Copyable {
                         count: bytes.count &- offset))
             } catch {
                 guard replyAtOnce(owner, { $0.replies.error(bytes: error.message) }) else {
-                    return presentAgain(from: offset, &session)
+                    return presentAgain(from: offset, &session, .journalBusy)
                 }
                 server.statistics.protocolErrors.wrappingAdd(1, ordering: .relaxed)
                 session.isClosing = true
@@ -126,8 +141,11 @@ struct CommandProcessor: ~Copyable {
             guard case .command(let byteCount) = found else { break }
             arguments = session.parser.arguments
             if arguments.count > 0 {
-                guard dispatch(owner, &session) else {
-                    return presentAgain(from: offset, &session)
+                switch dispatch(owner, &session) {
+                case .done: break
+                case .busy: return presentAgain(from: offset, &session, .journalBusy)
+                case .missing(let blocks):
+                    return presentAgain(from: offset, &session, .blocksMissing, blocks)
                 }
                 counts.commands &+= 1
             }
@@ -144,20 +162,23 @@ struct CommandProcessor: ~Copyable {
         return Progress(consumedBytes: offset, stop: .inputEnd)
     }
 
-    private func presentAgain(from offset: Int, _ session: inout Session) -> Progress {
+    private func presentAgain(
+        from offset: Int, _ session: inout Session, _ stop: Progress.Stop,
+        _ missing: [NeededBlock] = []
+    ) -> Progress {
         session.parser = RESPParser()
-        return Progress(consumedBytes: offset, stop: .journalBusy)
+        return Progress(consumedBytes: offset, stop: stop, missing: missing)
     }
 
     // MARK: Dispatch
 
     /// Handles the command that the parser holds.
-    ///
-    /// - Returns: false if nothing could be done because the journal is busy.
     @inline(__always)
-    private mutating func dispatch(_ owner: Int, _ session: inout Session) -> Bool {
+    private mutating func dispatch(_ owner: Int, _ session: inout Session) -> Dispatch {
         let name = arguments[0]
-        guard let index = lookup.find(name) else { return reject(owner, unknown(), &session) }
+        guard let index = lookup.find(name) else {
+            return Dispatch(reject(owner, unknown(), &session))
+        }
         let command = commands[index]
         session.lastCommand = command.id
         let plan: ReplyPlan?
@@ -173,18 +194,39 @@ struct CommandProcessor: ~Copyable {
                 case .get: plan = try read(.value)
                 case .add, .alter, .drop:
                     // Judged by the schema as everything before leaves it.
-                    guard flush() else { return false }
+                    guard flush() else { return .busy }
                     changesSchema = true
                     plan = try planSchemaChange()
                 default: plan = try planCounter(command.id)
                 }
             }
         } catch {
-            return reject(owner, error, &session)
+            return Dispatch(reject(owner, error, &session))
         }
-        guard let plan else { return runAtOnce(command.id, index, owner, &session) }
+        guard let plan else { return Dispatch(runAtOnce(command.id, index, owner, &session)) }
+        if node.hasColdSegments, let waiting = dispatchWhereCold(plan, owner, &session) {
+            return waiting
+        }
         note(plan, owner, &session)
-        return true
+        return .done
+    }
+
+    /// Sees to it that the operations of a plan find what they need in memory.
+    ///
+    /// - Returns: nil if they do; else the operations are gone from the batch.
+    @inline(never)
+    private mutating func dispatchWhereCold(
+        _ plan: ReplyPlan, _ owner: Int, _ session: inout Session
+    ) -> Dispatch? {
+        switch node.needs(of: batch, from: Int(plan.first)) {
+        case .nothing: return nil
+        case .blocks(let blocks):
+            batch.removeLast(to: Int(plan.first))
+            return .missing(blocks)
+        case .unreadable(let error):
+            batch.removeLast(to: Int(plan.first))
+            return Dispatch(reject(owner, Refusal("ERR \(error)"), &session))
+        }
     }
 
     /// Runs a command that is no counter operation, behind what came before it.

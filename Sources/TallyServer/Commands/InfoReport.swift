@@ -23,7 +23,8 @@ struct InfoReport {
 
     private var sections: [Section] {
         [
-            serverSection, clientsSection, memorySection, persistenceSection, statsSection,
+            serverSection, clientsSection, memorySection, residencySection, persistenceSection,
+            statsSection,
             replicationSection, cpuSection, ("Modules", []), ("Errorstats", []),
             ("Cluster", [("cluster_enabled", "0")]), keyspaceSection,
         ]
@@ -78,6 +79,29 @@ struct InfoReport {
                 ("maxmemory", "\(limit)"),
                 ("maxmemory_human", ByteSize.readable(limit)),
                 ("maxmemory_policy", "noeviction"),
+            ]
+        )
+    }
+
+    private var residencySection: Section {
+        let residency = server.node.residency
+        let cache = server.node.blockCache
+        let reads = server.node.blockReads
+        return (
+            "Residency",
+            [
+                ("used_memory_changed", "\(server.node.changedBytes)"),
+                ("hot_segments", "\(residency.hot.count)"),
+                ("used_memory_hot", "\(residency.hot.byteCount)"),
+                ("cold_segments", "\(residency.cold.count)"),
+                ("cold_disk_bytes", "\(residency.cold.diskBytes)"),
+                ("used_memory_cold_index", "\(residency.indexBytes)"),
+                ("used_memory_cold_filter", "\(residency.filterBytes)"),
+                ("cached_blocks", "\(cache.blocks)"),
+                ("used_memory_cached_blocks", "\(cache.byteCount)"),
+                ("cold_reads", "\(reads.reads)"),
+                ("cold_read_bytes", "\(reads.byteCount)"),
+                ("cold_late_reads", "\(cache.lateReads)"),
             ]
         )
     }

@@ -216,6 +216,8 @@ extension ReplyWriter {
         case .keysInTheWay:
             return "ERR there are plain keys that would be taken for the counter or its records; "
                 + "delete them first"
+        case .unreadable:
+            return "ERR what the disk holds of this key cannot be read; see the server's log"
         case .memoryFull: return "OOM command not allowed when used memory > 'maxmemory'."
         case .journalFull:
             return "MISCONF The journal's disk is full. Commands that may modify the data set are "

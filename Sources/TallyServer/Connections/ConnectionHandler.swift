@@ -28,6 +28,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     private var isPaused = false
     private var isWaiting = false
     private var isJournalBusy = false
+    /// Whether the first command that was not consumed waits for blocks from the disk.
+    private var isReadingBlocks = false
     private var isDraining = false
     private var isClosing = false
     private var countedBytes = 0
@@ -124,8 +126,12 @@ final class ConnectionHandler: ChannelInboundHandler {
     private func work(_ bytes: inout ByteBuffer, _ context: ChannelHandlerContext) {
         while bytes.readableBytes > 0, !isPaused, !session.isClosing, !isClosing {
             let stop = loop.process(&bytes, of: self, &session)
+            switch stop {
+            case .inputEnd, .repliesLong: break
+            case .journalBusy: waitForRoom()
+            case .blocksMissing: isReadingBlocks = true
+            }
             if stop == .inputEnd { break }
-            if stop == .journalBusy { waitForRoom() }
             pauseIfNeeded()
         }
         if let command = session.lastCommand { client.note(command: command) }
@@ -176,6 +182,14 @@ final class ConnectionHandler: ChannelInboundHandler {
         waitForJournal()
     }
 
+    /// The blocks that a command waited for are there.
+    func blocksRead() {
+        isReadingBlocks = false
+        guard let context else { return }
+        resume()
+        if session.isClosing || isDraining { closeWhenDone(context) }
+    }
+
     private func waitForJournal() {
         guard !isWaiting else { return }
         isWaiting = true
@@ -208,7 +222,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     // MARK: Pausing
 
     private var mustPause: Bool {
-        !isWritable || isJournalBusy || held.byteCount >= Limits.outputBytesMax
+        !isWritable || isJournalBusy || isReadingBlocks || held.byteCount >= Limits.outputBytesMax
             || held.commandCount >= Limits.pipelineDepthMax
     }
 
@@ -281,7 +295,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     private func closeWhenDone(_ context: ChannelHandlerContext) {
         loop.finishTurn()
         if loop.isStalled { waitForRoom() }
-        guard held.isEmpty, !isJournalBusy, !isClosing else { return }
+        guard held.isEmpty, !isJournalBusy, !isReadingBlocks, !isClosing else { return }
         if isPaused, !session.isClosing, isWritable == false { return }
         isClosing = true
         input = ByteBuffer()

@@ -91,6 +91,13 @@ final class LoopContext: @unchecked Sendable {
         case .inputEnd: endTurnLater()
         case .repliesLong: finishTurn()
         case .journalBusy: stall()
+        case .blocksMissing:
+            // What came before it goes on.
+            endTurnLater()
+            let waiting = ObjectIdentifier(connection)
+            server.node.read(progress.missing) { [self] in
+                eventLoop.execute { self.connections[waiting]?.blocksRead() }
+            }
         }
         return progress.stop
     }

@@ -208,7 +208,15 @@ private struct TextWriter {
             number(UInt64(family.number))
             text(family.name)
             number(UInt64(family.version))
-            number((family.isKnownOnly ? 1 : 0) | (family.isDeletedFinal ? 2 : 0))
+            number(
+                (family.isKnownOnly ? 1 : 0) | (family.isDeletedFinal ? 2 : 0)
+                    | (family.age == nil ? 0 : 4))
+            if let age = family.age {
+                number(UInt64(age.coldAfterDays))
+                number(UInt64(age.timeShift))
+                number(UInt64(age.timeUnitMilliseconds))
+                signed(age.timeEpochMilliseconds)
+            }
             // The empty name is none.
             text(family.key?.name ?? "")
             number(UInt64(family.key?.kind.rawValue ?? 0))
@@ -263,13 +271,21 @@ private struct TextReader {
 
     private mutating func family() -> Family? {
         guard let number = small(), let name = text(), let version = small(),
-            let flags = small(), let keyName = text(), let keyKind = small(),
+            let flags = small()
+        else { return nil }
+        var age: AgeRule?
+        if flags & 4 != 0 {
+            guard let rule = self.age() else { return nil }
+            age = rule
+        }
+        guard let keyName = text(), let keyKind = small(),
             let nextColumn = small(), let count = small()
         else { return nil }
         var family = Family(
             number: number, name: name, isKnownOnly: flags & 1 != 0,
             isDeletedFinal: flags & 2 != 0)
         family.version = version
+        family.age = age
         family.nextColumn = nextColumn
         if !keyName.isEmpty {
             guard let kind = UInt8(exactly: keyKind).flatMap(KeyKind.init(rawValue:)) else {
@@ -282,6 +298,15 @@ private struct TextReader {
             family.columns.append(column)
         }
         return family
+    }
+
+    private mutating func age() -> AgeRule? {
+        guard let days = small(), let shift = small(), shift < 64, let unit = small(), unit > 0,
+            let epoch = signed()
+        else { return nil }
+        return AgeRule(
+            coldAfterDays: Int(days), timeShift: Int(shift), timeUnitMilliseconds: Int(unit),
+            timeEpochMilliseconds: epoch)
     }
 
     private mutating func column() -> Column? {

@@ -1,0 +1,159 @@
+/// Blocks of one partition's cold segments that were dug up lately.
+///
+/// Which block goes is decided by CLOCK (Corbató, 1969): a hand passes over the blocks and takes away
+/// the mark of those that were used since it last came by, and the first without a mark. A block that
+/// was read for somebody who has not come for it yet stays for a while.
+///
+/// Not thread-safe: its partition's lock guards it.
+public final class BlockCache {
+    private struct Entry {
+        let address: BlockAddress
+        let content: BlockBytes
+        var isUsed: Bool
+        /// Whether it was used at least once.
+        var isFound: Bool
+        /// The epoch in which it was read for somebody; nil once it has been used.
+        var awaitedSince: UInt32?
+    }
+
+    private var places: [BlockAddress: Int] = [:]
+    private var entries: [Entry] = []
+    private var hand = 0
+    private var epoch: UInt32 = 0
+
+    /// Memory that blocks may take, bytes. What is awaited may exceed it.
+    public var byteCountMax = 1 << 20
+    /// Memory that blocks take, bytes.
+    public private(set) var byteCount = 0
+    /// Blocks that were read while an operation was being applied, because nobody had asked for them
+    /// before.
+    public private(set) var lateReads: UInt64 = 0
+    /// Whether a key could not be read since `takeFailure` was last called.
+    private(set) var hasFailed = false
+    /// Why.
+    private var failure: SegmentFileError?
+    /// Blocks that were asked for and could not be had, and the epoch in which that was.
+    private var unreadable: [BlockAddress: (error: SegmentFileError, epoch: UInt32)] = [:]
+
+    /// What an entry takes beside its block, about.
+    private static var entryBytes: Int { 96 }
+
+    /// An empty cache.
+    public init() {}
+
+    /// How many blocks there are.
+    var count: Int { entries.count }
+
+    /// Whether a block is there.
+    func contains(_ address: BlockAddress) -> Bool { places[address] != nil }
+
+    /// Whether a block is there; if so it stays for a while, for whoever asks.
+    func keep(_ address: BlockAddress) -> Bool {
+        guard let place = places[address] else { return false }
+        entries[place].awaitedSince = epoch
+        return true
+    }
+
+    /// A block's bytes, read from the disk if they are not there; good until the next call.
+    ///
+    /// - Returns: nil if they cannot be had; `failure` then says why.
+    func bytes(of block: ColdBlock) -> UnsafeRawBufferPointer? {
+        if let place = places[block.address] {
+            // The use that it was read for is no sign that there will be others.
+            entries[place].isUsed = entries[place].isFound
+            entries[place].isFound = true
+            entries[place].awaitedSince = nil
+            return entries[place].content.bytes
+        }
+        lateReads += 1
+        do throws(SegmentFileError) {
+            let content = try block.read()
+            insert(content, block.address, isAwaited: false)
+            return content.bytes
+        } catch {
+            failure = error
+            hasFailed = true
+            return nil
+        }
+    }
+
+    /// Why a key could not be read, once.
+    func takeFailure() -> SegmentFileError? {
+        defer {
+            failure = nil
+            hasFailed = false
+        }
+        return failure
+    }
+
+    /// Notes that a block that somebody waits for cannot be had.
+    func insert(failure: SegmentFileError, _ address: BlockAddress) {
+        // A file that is gone was replaced: whoever waits looks again where its key is now.
+        if case .missing = failure { return }
+        unreadable[address] = (failure, epoch)
+    }
+
+    /// Why a block could not be had lately, nil if nobody has tried.
+    func failure(of address: BlockAddress) -> SegmentFileError? { unreadable[address]?.error }
+
+    /// Adds a block, and lets go of others if there is no room.
+    ///
+    /// - Parameter isAwaited: Whether somebody will come for it.
+    /// - Complexity: O(1) amortised.
+    func insert(_ content: BlockBytes, _ address: BlockAddress, isAwaited: Bool) {
+        guard places[address] == nil else { return }
+        makeRoom(content.allocatedBytes + Self.entryBytes)
+        places[address] = entries.count
+        entries.append(
+            Entry(
+                address: address, content: content, isUsed: false, isFound: !isAwaited,
+                awaitedSince: isAwaited ? epoch : nil))
+        byteCount += content.allocatedBytes + Self.entryBytes
+    }
+
+    private func makeRoom(_ wanted: Int) {
+        // Twice around: the first time takes the marks.
+        var steps = 2 * entries.count
+        while byteCount + wanted > byteCountMax, steps > 0, !entries.isEmpty {
+            steps -= 1
+            if hand >= entries.count { hand = 0 }
+            if let since = entries[hand].awaitedSince, epoch &- since < 2 {
+                hand += 1
+            } else if entries[hand].isUsed {
+                entries[hand].isUsed = false
+                hand += 1
+            } else {
+                // The newest one takes its place, and is passed over.
+                remove(hand)
+                hand += 1
+            }
+        }
+    }
+
+    private func remove(_ place: Int) {
+        let entry = entries[place]
+        byteCount -= entry.content.allocatedBytes + Self.entryBytes
+        places[entry.address] = nil
+        let last = entries.removeLast()
+        if place < entries.count {
+            entries[place] = last
+            places[last.address] = place
+        }
+    }
+
+    /// Time passes: what has been awaited for two calls may go, and what could not be read is tried
+    /// again.
+    func advance() {
+        epoch &+= 1
+        unreadable = unreadable.filter { epoch &- $0.value.epoch < 2 }
+        makeRoom(0)
+    }
+
+    /// Forgets everything.
+    func removeAll() {
+        places.removeAll()
+        entries.removeAll()
+        byteCount = 0
+        hand = 0
+    }
+}

@@ -153,7 +153,7 @@ def test_hashes(weibo):
     ("ADD COLUMN nosuch x", "no such counter 'nosuch'"),
     ("ALTER COLUMN weibo comment_num max=16", "max can only grow, it is 32"),
     ("DROP COLUMN weibo nosuch", "no such column 'nosuch'"),
-    ("DROP TABLE weibo", "expected ADD COUNTER, ADD COLUMN"),
+    ("DROP TABLE weibo", "expected ADD COUNTER, ALTER COUNTER"),
     ("DESCRIBE nosuch", "no such counter 'nosuch'"),
     ("INCREX weibo:1.cntcm SATURATE", "only INCREX key [BYINT increment]"),
     ("GET nosuch 1", "wrong number of arguments for 'get'"),

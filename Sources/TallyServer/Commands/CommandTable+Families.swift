@@ -59,8 +59,8 @@ extension CommandTable {
                 + "ADD COLUMN counter name ….",
             complexity: "O(F) where F is the number of families, whatever the number of records."),
         CommandSpec(
-            "alter", .alter, arity: -5, [.write], .schema, since: "1.0.0",
-            "Changes a column: ALTER COLUMN counter name option ….",
+            "alter", .alter, arity: -4, [.write], .schema, since: "1.0.0",
+            "Changes a column or a counter family: ALTER COLUMN counter name option …, ALTER COUNTER name option ….",
             complexity: "O(F) where F is the number of families, whatever the number of records."),
         CommandSpec(
             "drop", .drop, arity: -3, [.write], .schema, since: "1.0.0",

@@ -11,6 +11,15 @@ void tally_name_thread(const char *name) {
 #endif
 }
 
+void tally_keep_large_memory_apart(size_t byte_count) {
+#if defined(__GLIBC__)
+    // Said once, it no longer follows what is freed.
+    mallopt(M_MMAP_THRESHOLD, (int)byte_count);
+#else
+    (void)byte_count;
+#endif
+}
+
 void tally_return_free_memory(void) {
 #if defined(__GLIBC__)
     malloc_trim(0);

@@ -72,6 +72,8 @@ public enum Limits {
     /// Memory that blocks of cold segments may take without a `memory-limit`, bytes: segments are then
     /// cold only until they have been read after a start.
     public static let cacheBytesUnlimited = 64 << 20
+    /// Pieces of memory from this size on, bytes, go back to the system one by one: most segments do.
+    public static let largeMemoryBytes = 256 << 10
     /// Bits of the fingerprints of cold segments' filters, unless the user says otherwise.
     public static let filterBits = 3
 

@@ -261,7 +261,13 @@ public struct Partition: ~Copyable {
             block = families.missingBlock(operation)
         } else {
             switch operation.pointee.kind {
-            case .clear, .changeSchema: block = nil
+            case .clear: block = nil
+            case .changeSchema:
+                guard
+                    case .addFamily(let name, _, _)? =
+                        SchemaChange(bytes: operation.pointee.keyBytes)
+                else { return nil }
+                block = plain.missingBlock(ofFamily: name)
             default: block = plain.missingBlock(operation)
             }
         }

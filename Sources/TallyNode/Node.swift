@@ -37,7 +37,6 @@ public final class Node: @unchecked Sendable {
     let checkpoints = CheckpointExchange()
     let imports = ImportDesk()
     let reader = BlockReader()
-    private let residentStatistics = Locked<ResidencyStatistics>(ResidencyStatistics())
 
     /// Decides when replies may leave.
     public let gate: AcknowledgementGate
@@ -444,12 +443,19 @@ public final class Node: @unchecked Sendable {
         return max(limit / 2, limit - cacheBytesMax - changedBytes)
     }
 
-    func note(_ statistics: ResidencyStatistics) {
-        residentStatistics.withLock { $0 = statistics }
+    /// What is in memory, and what on disk only.
+    ///
+    /// - Complexity: O(segments).
+    public var residency: ResidencyStatistics {
+        var statistics = ResidencyStatistics()
+        for index in 0..<partitionCount {
+            let segments = locks[lockIndex(index)].withLock { _ in
+                partitions.partition(index).pointee.segments
+            }
+            for segment in segments { statistics.add(segment) }
+        }
+        return statistics
     }
-
-    /// What was in memory when that was last looked at.
-    public var residency: ResidencyStatistics { residentStatistics.withLock { $0 } }
 
     /// Blocks of cold segments in memory, the memory that they take, and how many were read while
     /// clients waited on the loop, which should not happen.

@@ -12,6 +12,7 @@ import UnixSignals
 #else
     import Foundation
 #endif
+internal import CTallyIntrinsics
 internal import Glibc
 
 /// `tally serve`: one node, until it is told to stop.
@@ -87,6 +88,8 @@ private struct Server {
     let settings: Settings
 
     func run() async throws {
+        // Segments come and go, and must leave no holes.
+        tally_keep_large_memory_apart(Limits.largeMemoryBytes)
         let logger = makeLogger()
         raiseFileLimit(logger)
         if settings.engine == "null" {

@@ -49,6 +49,10 @@ uint16_t tally_crc16(const void *bytes, size_t count);
 /// NULL if it lacks none.
 const char *tally_missing_instructions(void);
 
+/// Has the allocator take pieces of this many bytes or more from the system one by one, so that each goes
+/// back to it as soon as it is freed.
+void tally_keep_large_memory_apart(size_t byte_count);
+
 /// Gives memory that the allocator holds and nobody uses back to the system.
 void tally_return_free_memory(void);
 

@@ -135,6 +135,12 @@ struct PlainCounters: ~Copyable {
         table.contains(Array(name.utf8)) || table.containsPrefix(Array("\(name):".utf8))
     }
 
+    /// A block that must be read before `hasKeys(ofFamily:)` need not wait, nil if there is none.
+    borrowing func missingBlock(ofFamily name: String) -> ColdBlock? {
+        table.missingBlock(Array(name.utf8))
+            ?? table.missingBlock(startingWith: Array("\(name):".utf8))
+    }
+
     mutating func removeAll() { table.removeAll() }
 
     @inline(__always)

@@ -251,20 +251,50 @@ public struct StringTable: ~Copyable {
 
     /// Whether there is a record of `key`.
     borrowing func contains(_ key: [UInt8]) -> Bool {
+        withLookup(key) { read($0, spareRow) } ?? false
+    }
+
+    /// The block that must be read before `contains` need not wait, nil if there is none.
+    borrowing func missingBlock(_ key: [UInt8]) -> ColdBlock? {
+        withLookup(key) { missingBlock($0) } ?? nil
+    }
+
+    private borrowing func withLookup<Result>(
+        _ key: [UInt8], _ body: (Lookup) -> Result
+    ) -> Result? {
         key.withUnsafeBytes { bytes in
-            guard let start = bytes.baseAddress else { return false }
-            return read(
-                Lookup(start, count: bytes.count, hash: hasher.hash(bytes)), spareRow)
+            bytes.baseAddress.map {
+                body(Lookup($0, count: bytes.count, hash: hasher.hash(bytes)))
+            }
         }
     }
 
     /// Whether there is a record of a key that starts with `prefix`.
     ///
-    /// - Complexity: O(changed records + log records).
+    /// - Complexity: O(changed records + log records) but where such keys have been removed lately.
     borrowing func containsPrefix(_ prefix: [UInt8]) -> Bool {
         var isFound = false
-        forEach(startingWith: prefix) { _, _ in isFound = true }
+        visit(startingWith: prefix) { _, _ in
+            isFound = true
+            return false
+        }
         return isFound
+    }
+
+    /// A block that must be read before `containsPrefix` need not wait, nil if there is none.
+    ///
+    /// Only the first two of those that may have such keys: the second begins with one.
+    borrowing func missingBlock(startingWith prefix: [UInt8]) -> ColdBlock? {
+        guard coldCount > 0 else { return nil }
+        for (index, segment) in segments.enumerated() where segment.isCold {
+            let blocks = prefix.withUnsafeBytes { segment.view.blocks(startingWith: $0) }
+            for number in blocks.prefix(2) {
+                if let block = coldBlock(index, number, hash: nil), !cache.keep(block.address) {
+                    return block
+                }
+            }
+        }
+        return nil
     }
 
     // MARK: Changing
@@ -455,36 +485,50 @@ public struct StringTable: ~Copyable {
         startingWith prefix: [UInt8] = [],
         _ body: (UnsafeRawBufferPointer, UnsafePointer<UInt64>) -> Void
     ) {
+        visit(startingWith: prefix) { key, row in
+            body(key, row)
+            return true
+        }
+    }
+
+    /// As `forEach`, until `body` says that it has seen enough.
+    private borrowing func visit(
+        startingWith prefix: [UInt8],
+        _ body: (UnsafeRawBufferPointer, UnsafePointer<UInt64>) -> Bool
+    ) {
         let row = UnsafeMutablePointer<UInt64>.allocate(capacity: SegmentHeader.columnsMax)
         defer { row.deallocate() }
+        var goesOn = true
         memtable.forEach { key, record in
-            guard key.starts(with: prefix), !StringMemtable.isRemoved(record) else { return }
+            guard goesOn, key.starts(with: prefix), !StringMemtable.isRemoved(record) else {
+                return
+            }
             memtable.read(record, row)
-            body(key, row)
+            goesOn = body(key, row)
         }
-        for (index, layer) in frozen.enumerated() {
+        for (index, layer) in frozen.enumerated() where goesOn {
             layer.content.forEach { key, found in
-                guard key.starts(with: prefix), !isKnown(key, before: index), let found,
+                guard goesOn, key.starts(with: prefix), !isKnown(key, before: index), let found,
                     take(
                         row, layer.map,
                         { $0.update(from: found, count: layer.content.columns.count) })
                 else { return }
-                body(key, row)
+                goesOn = body(key, row)
             }
         }
         for (index, segment) in segments.enumerated() {
             let blocks = prefix.withUnsafeBytes { segment.view.blocks(startingWith: $0) }
-            for number in blocks {
+            for number in blocks where goesOn {
                 // What cannot be read is left out.
                 guard let block = blockBytes(index, number, hash: nil) else { continue }
                 let layout = segment.view.layout(of: block)
                 var rank = 0
                 layout.forEachKey { key in
                     defer { rank += 1 }
-                    guard key.starts(with: prefix), !isKnown(key, before: frozen.count),
+                    guard goesOn, key.starts(with: prefix), !isKnown(key, before: frozen.count),
                         take(row, maps[index], { layout.rows.read(rank, $0) })
                     else { return }
-                    body(key, row)
+                    goesOn = body(key, row)
                 }
             }
         }

@@ -14,7 +14,7 @@ public struct ResidencyStatistics: Sendable {
     /// Memory that the filters of cold segments take, bytes.
     public var filterBytes = 0
 
-    fileprivate mutating func add(_ segment: Segment) {
+    mutating func add(_ segment: Segment) {
         if segment.isCold {
             cold.count += 1
             cold.diskBytes += Int(segment.header.byteCount)
@@ -133,7 +133,7 @@ public final class Residency: @unchecked Sendable {
     }
 
     private func plan() {
-        var statistics = ResidencyStatistics()
+        var hotBytes = 0
         var candidates: [Candidate] = []
         let staleness = Staleness(
             node.schema.schema, partitionCount: node.partitionCount,
@@ -141,7 +141,7 @@ public final class Residency: @unchecked Sendable {
         for partition in 0..<node.partitionCount {
             for resident in node.survey(partition) {
                 let segment = resident.segment
-                statistics.add(segment)
+                if !segment.isCold { hotBytes += segment.allocatedBytes }
                 candidates.append(
                     Candidate(
                         partition: partition, segment: segment,
@@ -149,12 +149,11 @@ public final class Residency: @unchecked Sendable {
                         isStale: staleness.isStale(segment.header)))
             }
         }
-        node.note(statistics)
         candidates.sort { $0.precedes($1) }
         let room = node.hotBytesMax
         // Popped from the end: first what must go, then what may come.
-        actions = warming(candidates, room - statistics.hot.byteCount)
-        actions += cooling(candidates, statistics.hot.byteCount - room)
+        actions = warming(candidates, room - hotBytes)
+        actions += cooling(candidates, hotBytes - room)
         if actions.isEmpty { actions = filtering(candidates) }
     }
 

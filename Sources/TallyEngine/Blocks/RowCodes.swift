@@ -48,6 +48,7 @@ struct RowCodes {
     /// - Complexity: O(bits of the block's lengths / 64 + columns).
     @inline(__always)
     func read(_ rank: Int, _ values: UnsafeMutablePointer<UInt64>) {
+        if columnCount == 2 { return readPair(rank, values) }
         let lengths = block + lengthsOffset
         let (bit, mantissaBit) = start(of: rank)
         var orders = 0
@@ -63,6 +64,38 @@ struct RowCodes {
         }
         var cursor = Cursor(bit: bit, mantissaBit: mantissaBit)
         readRow(&cursor, values)
+    }
+
+    /// The same for two columns, as most records have.
+    @inline(__always)
+    private func readPair(_ rank: Int, _ values: UnsafeMutablePointer<UInt64>) {
+        let orders = UInt16(
+            littleEndian: block.loadUnaligned(fromByteOffset: ordersOffset, as: UInt16.self))
+        let first = UInt64(orders & 0xff)
+        let second = UInt64(orders &>> 8)
+        let bit = rank == 0 ? 0 : Bits.selectOne(block + lengthsOffset, 2 &* rank &- 1) &+ 1
+        let orderSum = Int(truncatingIfNeeded: first &+ second)
+        let mantissaBit = byteCount &* 8 &- (bit &- 2 &* rank) &- rank &* orderSum
+        let window = Bits.window(block + lengthsOffset, bit)
+        let firstZeros = UInt64(truncatingIfNeeded: window.trailingZeroBitCount)
+        let rest = (window &>> firstZeros) &>> 1
+        let secondZeros = UInt64(truncatingIfNeeded: rest.trailingZeroBitCount)
+        let width = Int(truncatingIfNeeded: firstZeros &+ secondZeros) &+ orderSum
+        // Zeros above what the window has are seen as longer codes than there can be here.
+        guard firstZeros &+ secondZeros &+ 2 <= UInt64(Bits.windowBits), width <= Bits.windowBits
+        else {
+            var cursor = Cursor(bit: bit, mantissaBit: mantissaBit)
+            return readRow(&cursor, values)
+        }
+        let mantissas = Bits.window(block, mantissaBit &- width)
+        let lower = mantissas & ((1 &<< (secondZeros &+ second)) &- 1)
+        let upper =
+            mantissas &>> (secondZeros &+ second) & ((1 &<< (firstZeros &+ first)) &- 1)
+        // A code's bits above the order have lost their leading one, which stands for 2 to the zeros.
+        let one = upper &+ (((1 &<< firstZeros) &- 1) &<< first)
+        let other = lower &+ (((1 &<< secondZeros) &- 1) &<< second)
+        values[0] = one
+        values[1] = other &+ (one == 0 && !hasZeroRows ? 1 : 0)
     }
 
     /// Reads a record whose lengths and mantissas are at hand.

@@ -26,6 +26,16 @@ enum Search {
     }
 }
 
+extension Search {
+    /// 1 if a key is at most another one and its index is not behind the last, else 0.
+    @inline(__always)
+    fileprivate static func isAtMost(
+        _ key: UInt64, _ other: UInt64, _ index: Int, _ last: Int
+    ) -> Int {
+        (key <= other ? 1 : 0) & (index <= last ? 1 : 0)
+    }
+}
+
 /// A table over sorted keys that says where in them to search, by how far a key lies between the
 /// first and the last: where keys are spread evenly, a step or two remain of a search.
 struct SearchTable {
@@ -81,6 +91,14 @@ struct SearchTable {
     ) -> Int {
         let start = start(ofPart: part)
         let high = max(Int(starts[part &+ 1]), start &+ 1)
+        if high &- start <= 4 {
+            // Few: all of them are looked at, without a branch that could be mispredicted.
+            let last = high &- 1
+            return start
+                &+ Search.isAtMost(keys[min(start &+ 1, last)], key, start &+ 1, last)
+                &+ Search.isAtMost(keys[min(start &+ 2, last)], key, start &+ 2, last)
+                &+ Search.isAtMost(keys[min(start &+ 3, last)], key, start &+ 3, last)
+        }
         return start &+ Search.lastIndex(keys + start, high &- start, notAbove: key)
     }
 

@@ -6,7 +6,7 @@ import TallyCore
 /// Extendible hashing as in `Memtable`: a directory indexed by the hash's top bits points to leaves,
 /// which split when they are full, so that no insert ever moves more than one leaf. A leaf is an
 /// array of slots, probed one after the other; a key's home is its hash scaled to the number of
-/// slots, so a leaf can have any number of them, and grows by halves.
+/// slots, so a leaf can have any number of them.
 ///
 ///     slot: key u64 · value u32 of each column     (u64 in a leaf that has a larger value)
 ///
@@ -40,6 +40,9 @@ struct IntegerMemtable: ~Copyable {
     private let zeroKeyRow: UnsafeMutableRawPointer
     private var hasZeroKey = false
 
+    /// Changes whenever a row comes or moves, so that what a search has found stays good as long as this
+    /// is the same.
+    private(set) var version: UInt32 = 0
     /// How many rows there are, those of zeros included.
     private(set) var count = 0
     /// Memory asked for, bytes.
@@ -176,6 +179,7 @@ struct IntegerMemtable: ~Copyable {
     /// - Complexity: As `write`.
     mutating func insert(_ key: UInt64, hash: UInt64, _ row: UnsafePointer<UInt64>) {
         count &+= 1
+        version &+= 1
         if key == 0 {
             hasZeroKey = true
             return Row(values: zeroKeyRow, valueBytes: 8).set(row, columnCount)
@@ -200,10 +204,10 @@ struct IntegerMemtable: ~Copyable {
         return seen > UInt64(UInt32.max)
     }
 
-    /// Seven eighths of a leaf's slots may be taken.
+    /// Three quarters of a leaf's slots may be taken.
     @inline(__always)
     private static func isFull(_ leaf: LeafPointer) -> Bool {
-        leaf.pointee.count &+ 1 > leaf.pointee.slotCount &- leaf.pointee.slotCount / 8
+        leaf.pointee.count &+ 1 > leaf.pointee.slotCount &- leaf.pointee.slotCount / 4
     }
 
     /// Adds a key that is not there to a leaf with room.
@@ -241,6 +245,7 @@ struct IntegerMemtable: ~Copyable {
     }
 
     private mutating func free(_ leaf: LeafPointer) {
+        version &+= 1
         allocatedBytes -=
             Self.leafBytes + Int(leaf.pointee.slotCount) * Self.slotBytes(leaf, columnCount)
         UnsafeMutableRawPointer(leaf).deallocate()
@@ -250,7 +255,7 @@ struct IntegerMemtable: ~Copyable {
         let slotCount = Int(leaf.pointee.slotCount)
         if slotCount < Self.slotsMax || leaf.pointee.depth == Self.depthMax {
             rebuild(
-                leaf, slotCount: slotCount + slotCount / 2,
+                leaf, slotCount: slotCount * 2,
                 valueBytes: Int(leaf.pointee.valueBytes), hash)
         } else {
             split(leaf, hash)

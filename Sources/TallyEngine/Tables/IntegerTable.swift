@@ -103,6 +103,9 @@ public struct IntegerTable: ~Copyable {
         /// The key.
         public let key: UInt64
         let hash: UInt64
+        /// The memtable's row, as it was when its version was `version`.
+        fileprivate var row: IntegerMemtable.Row?
+        fileprivate var version: UInt32 = 0
         fileprivate var segment: Int32 = 0
         /// The block; its part of the search table until it is known.
         fileprivate var block: Int32 = 0
@@ -128,7 +131,9 @@ public struct IntegerTable: ~Copyable {
     /// Finds out which segment would hold a key, and asks for what `locateIndex` needs.
     @inline(__always)
     public borrowing func locateSegment(_ lookup: inout Lookup) {
-        guard segmentCount > 0, memtable.find(lookup.key, hash: lookup.hash) == nil else {
+        lookup.row = memtable.find(lookup.key, hash: lookup.hash)
+        lookup.version = memtable.version
+        guard segmentCount > 0, lookup.row == nil else {
             lookup.segment = Lookup.nowhere
             return
         }
@@ -154,10 +159,10 @@ public struct IntegerTable: ~Copyable {
             lookup.block = 0
             return
         }
-        let view = views[Int(lookup.segment)]
+        let view = views + Int(lookup.segment)
         uses[Int(lookup.segment)] &+= 1
-        let block = view.blockNumber(lookup.key, inPart: Int(lookup.block))
-        view.prefetch(block)
+        let block = view.pointee.blockNumber(lookup.key, inPart: Int(lookup.block))
+        view.pointee.prefetch(block)
         lookup.block = Int32(truncatingIfNeeded: block)
     }
 
@@ -166,6 +171,13 @@ public struct IntegerTable: ~Copyable {
     public borrowing func locate(_ lookup: inout Lookup) {
         locateSegment(&lookup)
         locateBlock(&lookup)
+    }
+
+    /// The memtable's row of a key, nil if it has none.
+    @inline(__always)
+    private borrowing func changed(_ lookup: Lookup) -> IntegerMemtable.Row? {
+        lookup.version == memtable.version
+            ? lookup.row : memtable.find(lookup.key, hash: lookup.hash)
     }
 
     @inline(__always)
@@ -182,7 +194,7 @@ public struct IntegerTable: ~Copyable {
     public borrowing func read(
         _ lookup: Lookup, _ row: UnsafeMutablePointer<UInt64>
     ) -> Bool {
-        if let found = memtable.find(lookup.key, hash: lookup.hash) {
+        if let found = changed(lookup) {
             found.read(row, columnCount)
             return !isZero(row)
         }
@@ -209,10 +221,9 @@ public struct IntegerTable: ~Copyable {
     ) -> Bool {
         if !frozen.isEmpty, let isPresent = readFrozen(lookup, row) { return isPresent }
         if segmentCount > 0 {
-            let view = views[Int(lookup.segment)]
-            let block = Int(lookup.block)
-            if hasMaps || view.isCold { return readRarely(lookup, view, row) }
-            if view.read(lookup.key, block: block, row) { return true }
+            let view = views + Int(lookup.segment)
+            if hasMaps || view.pointee.isCold { return readRarely(lookup, view.pointee, row) }
+            if view.pointee.read(lookup.key, block: Int(lookup.block), row) { return true }
         }
         row.update(repeating: 0, count: columnCount)
         return false
@@ -299,7 +310,7 @@ public struct IntegerTable: ~Copyable {
     public mutating func update(
         _ lookup: Lookup, column: Int, _ change: (UInt64) -> UInt64?
     ) -> Bool {
-        let row = memtable.find(lookup.key, hash: lookup.hash)
+        let row = changed(lookup)
         if row == nil {
             _ = readBase(lookup, scratch)
             if hasFailed { return false }

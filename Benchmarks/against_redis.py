@@ -42,8 +42,12 @@ class Server:
 
     def __init__(self, name, command, directory, port):
         self.name, self.port = name, port
+        # Tally takes variables of its name for settings, and refuses those that are none.
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("TALLY_")}
         self.process = subprocess.Popen(
-            command, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            command, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=environment)
         deadline = time.time() + 30
         while True:
             try:

@@ -11,17 +11,17 @@ internal import Synchronization
 public final class Node: @unchecked Sendable {
     // Sendable because a partition is touched only under its lock, and `openSequence` only under any.
 
-    private let partitions: PartitionTable
-    private let locks: UnsafeMutablePointer<Locked<Void>>
-    private let lockCount: Int
+    let partitions: PartitionTable
+    let locks: UnsafeMutablePointer<Locked<Void>>
+    let lockCount: Int
     private let hasher: KeyHasher
     /// The commit group that is open. Changed under all locks, read under any.
-    private let openSequence: UnsafeMutablePointer<UInt64>
-    private let memoryBytes = Atomic<Int>(0)
+    let openSequence: UnsafeMutablePointer<UInt64>
+    let memoryBytes = Atomic<Int>(0)
     /// What of it segments take.
-    private let segmentBytes = Atomic<Int>(0)
-    private let coldSegments = Atomic<Int>(0)
-    private let memoryLimit = Atomic<Int>(.max)
+    let segmentBytes = Atomic<Int>(0)
+    let coldSegments = Atomic<Int>(0)
+    let memoryLimit = Atomic<Int>(.max)
     private let isNull: Bool
 
     let budget: JournalBudget
@@ -149,7 +149,7 @@ public final class Node: @unchecked Sendable {
 
     /// The lock that guards a partition.
     @inline(__always)
-    private func lockIndex(_ partition: Int) -> Int { partition & (lockCount &- 1) }
+    func lockIndex(_ partition: Int) -> Int { partition & (lockCount &- 1) }
 
     /// How many operations from `start` on can be applied under one lock.
     @inline(__always)
@@ -271,229 +271,6 @@ public final class Node: @unchecked Sendable {
         }
         return sequence
     }
-
-    // MARK: Checkpoints
-
-    /// Asks for a checkpoint, to be made in the background.
-    ///
-    /// - Returns: false if one is being made; another follows it.
-    public func requestCheckpoint() -> Bool {
-        let isUnderWay = checkpoints.hasRound
-        checkpoints.request()
-        return !isUnderWay
-    }
-
-    /// Whether a checkpoint is being made.
-    public var isMakingCheckpoint: Bool { checkpoints.hasRound }
-
-    /// Segment files that scrubs have read again so far, and how many of them were damaged.
-    public var scrubs: (files: Int, damaged: Int) { checkpoints.scrubs }
-
-    /// The last group that a checkpoint on disk holds, and when that was made, milliseconds since
-    /// 1970; zeros for none.
-    public var checkpoint: (sequence: UInt64, milliseconds: UInt64) { checkpoints.finished }
-
-    /// Sets aside what has changed in all partitions. Call under all locks, between two groups.
-    private func freeze() -> CheckpointCut {
-        CheckpointCut(
-            sequence: openSequence.pointee - 1,
-            schema: partitions.partition(0).pointee.schema,
-            merges: (0..<partitionCount).map { partitions.partition($0).pointee.freeze() })
-    }
-
-    /// Takes over what merges of a partition have made.
-    func adopt(_ results: [(merge: TableMerge, segments: [Segment])], partition: Int) {
-        locks[lockIndex(partition)].withLock { _ in
-            changeSegments(partition) { partition in
-                for (merge, segments) in results { partition.adopt(segments, of: merge) }
-            }
-        }
-    }
-
-    /// Lets `body` change a partition's segments, and keeps account. Call under its lock.
-    private func changeSegments<Result>(
-        _ partition: Int, _ body: (inout Partition) -> Result
-    ) -> Result {
-        let pointer = partitions.partition(partition)
-        let bytesBefore = pointer.pointee.allocatedBytes
-        let segmentsBefore = pointer.pointee.tableBytes.segments
-        let coldBefore = pointer.pointee.coldCount
-        let result = body(&pointer.pointee)
-        memoryBytes.wrappingAdd(
-            pointer.pointee.allocatedBytes - bytesBefore, ordering: .relaxed)
-        segmentBytes.wrappingAdd(
-            pointer.pointee.tableBytes.segments - segmentsBefore, ordering: .relaxed)
-        coldSegments.wrappingAdd(pointer.pointee.coldCount - coldBefore, ordering: .relaxed)
-        return result
-    }
-
-    /// Memory that changes since the last checkpoint take, and all segments, bytes.
-    func tableBytes() -> (changed: Int, segments: Int) {
-        var changed = 0
-        var segments = 0
-        for index in 0..<partitionCount {
-            locks[lockIndex(index)].withLock { _ in
-                let bytes = partitions.partition(index).pointee.tableBytes
-                changed += bytes.changed
-                segments += bytes.segments
-            }
-        }
-        return (changed, segments)
-    }
-
-    /// Asks for a backup in a new directory, to be made in the background.
-    ///
-    /// - Returns: false if one is being made.
-    public func requestBackup(_ path: String) -> Bool { checkpoints.requestBackup(path) }
-
-    /// How the last backup went.
-    public var backupStatus: BackupStatus { checkpoints.backupStatus }
-
-    // MARK: Residency
-
-    /// Whether records of any segment are on disk only.
-    @inline(__always)
-    public var hasColdSegments: Bool { coldSegments.load(ordering: .relaxed) > 0 }
-
-    /// What operations of a batch need before they can be applied without waiting for the disk.
-    public enum Needs {
-        /// Nothing: it is all in memory.
-        case nothing
-        /// These blocks must be read first.
-        case blocks([NeededBlock])
-        /// What they need cannot be read.
-        case unreadable(SegmentFileError)
-    }
-
-    /// What the operations of a batch need from `first` on.
-    ///
-    /// - Complexity: O(1) for an operation whose record is in memory, but for its lock.
-    public func needs(of batch: borrowing OperationBatch, from first: Int) -> Needs {
-        var blocks: [NeededBlock] = []
-        for index in first..<batch.count {
-            let operation = UnsafePointer(batch.operations + index)
-            let partition = Int(operation.pointee.partition)
-            let need = locks[lockIndex(partition)].withLock { _ in
-                partitions.partition(partition).pointee.need(of: operation)
-            }
-            switch need {
-            case nil: continue
-            case .block(let block): blocks.append(NeededBlock(partition: partition, block: block))
-            case .unreadable(let error): return .unreadable(error)
-            }
-        }
-        return blocks.isEmpty ? .nothing : .blocks(blocks)
-    }
-
-    /// Has blocks read, and calls `onDone` on some thread when operations that need them may be tried
-    /// again.
-    public func read(_ blocks: [NeededBlock], _ onDone: @escaping @Sendable () -> Void) {
-        reader.request(blocks, onDone)
-    }
-
-    /// Reads one block that somebody waits for, if there is any, as `ResidencyThread`'s threads do.
-    ///
-    /// - Returns: whether there was one.
-    public func readNextBlock() -> Bool {
-        reader.readNext { insert($0, $1) }
-    }
-
-    /// Gives a partition a block that was read, or word of why it could not be.
-    func insert(_ needed: NeededBlock, _ result: Result<BlockBytes, SegmentFileError>) {
-        locks[lockIndex(needed.partition)].withLock { _ in
-            partitions.partition(needed.partition).pointee.insert(needed.block, result)
-        }
-    }
-
-    /// Looks at all segments of a partition, and lets time pass for its cache.
-    func survey(_ partition: Int) -> [Partition.Resident] {
-        locks[lockIndex(partition)].withLock { _ in
-            let pointer = partitions.partition(partition)
-            pointer.pointee.setCacheBytesMax(cacheBytesMax / partitionCount)
-            return pointer.pointee.survey()
-        }
-    }
-
-    /// Puts a segment's twin in its place, if it is still there.
-    func replace(_ segment: Segment, with twin: Segment, partition: Int) {
-        locks[lockIndex(partition)].withLock { _ in
-            _ = changeSegments(partition) { $0.replace(segment, with: twin) }
-        }
-    }
-
-    /// Takes note that a segment's file is damaged: a hot one is written anew, a cold one stays.
-    func noteDamaged(_ file: UInt64, partition: Int) {
-        locks[lockIndex(partition)].withLock { _ in
-            for segment in partitions.partition(partition).pointee.segments
-            where segment.file?.number == file {
-                segment.stored?.isDamaged = true
-            }
-        }
-    }
-
-    /// Memory that blocks of cold segments may take, bytes.
-    var cacheBytesMax: Int {
-        memoryBytesMax.map { $0 / Limits.cacheShare } ?? Limits.cacheBytesUnlimited
-    }
-
-    /// Memory that hot segments may take, bytes: what changes and cached blocks leave of the limit, at
-    /// least half of it.
-    var hotBytesMax: Int {
-        guard let limit = memoryBytesMax else { return .max / 2 }
-        return max(limit / 2, limit - cacheBytesMax - changedBytes)
-    }
-
-    /// What is in memory, and what on disk only.
-    ///
-    /// - Complexity: O(segments).
-    public var residency: ResidencyStatistics {
-        var statistics = ResidencyStatistics()
-        for index in 0..<partitionCount {
-            let segments = locks[lockIndex(index)].withLock { _ in
-                partitions.partition(index).pointee.segments
-            }
-            for segment in segments { statistics.add(segment) }
-        }
-        return statistics
-    }
-
-    /// Blocks of cold segments in memory, the memory that they take, and how many were read while
-    /// clients waited on the loop, which should not happen.
-    public var blockCache: (blocks: Int, byteCount: Int, lateReads: UInt64) {
-        var sum = (blocks: 0, byteCount: 0, lateReads: UInt64(0))
-        for index in 0..<partitionCount {
-            let found = locks[lockIndex(index)].withLock { _ in
-                partitions.partition(index).pointee.cacheStatistics
-            }
-            sum.blocks += found.blocks
-            sum.byteCount += found.byteCount
-            sum.lateReads += found.lateReads
-        }
-        return sum
-    }
-
-    /// Blocks of cold segments that have been read so far, and how many bytes they had.
-    public var blockReads: (reads: Int, byteCount: Int) { reader.statistics }
-
-    // MARK: Imports
-
-    /// A number for the files of a new import.
-    public func beginImport(nowMilliseconds: UInt64) -> UInt64 {
-        imports.begin(nowMilliseconds: nowMilliseconds)
-    }
-
-    /// Asks for an import's records to be taken over; its files, so many, have been written and synced.
-    public func submitImport(_ number: UInt64, family: UInt32, fileCount: Int) {
-        imports.submit(
-            ImportDesk.Request(number: number, family: family, fileCount: fileCount))
-        checkpoints.wakeUp.signal()
-    }
-
-    /// How far an import is.
-    public func importStatus(_ number: UInt64) -> ImportStatus { imports.status(number) }
-
-    /// A moment's sleep, on a thread that nobody waits for.
-    func rest() { checkpoints.wakeUp.sleep(nanoseconds: 1_000_000) { false } }
 
     // MARK: Schema
 

@@ -17,19 +17,19 @@ struct FamilyRecords: ~Copyable {
 
     let number: UInt32
     private(set) var version: UInt32 = 0
-    private let isKnownOnly: Bool
-    private let isDeletedFinal: Bool
-    private var rules: UnsafeMutablePointer<ColumnRules>
+    let isKnownOnly: Bool
+    let isDeletedFinal: Bool
+    var rules: UnsafeMutablePointer<ColumnRules>
     private(set) var columnCount = 0
-    private var codings: [ColumnCoding] = []
-    private let hasher: KeyHasher
-    private let cache: BlockCache
-    private let place: PartitionPlace
+    var codings: [ColumnCoding] = []
+    let hasher: KeyHasher
+    let cache: BlockCache
+    let place: PartitionPlace
     /// Made when the first record comes; at most one of the two.
-    private var integers: UnsafeMutablePointer<IntegerTable>?
-    private var strings: UnsafeMutablePointer<StringTable>?
+    var integers: UnsafeMutablePointer<IntegerTable>?
+    var strings: UnsafeMutablePointer<StringTable>?
     private(set) var keyKind: KeyKind?
-    private let row: UnsafeMutablePointer<UInt64>
+    let row: UnsafeMutablePointer<UInt64>
 
     init(_ family: Family, place: PartitionPlace, hasher: KeyHasher, cache: BlockCache) {
         self.cache = cache
@@ -60,7 +60,7 @@ struct FamilyRecords: ~Copyable {
         }
     }
 
-    private var hasState: Bool { isKnownOnly || isDeletedFinal }
+    var hasState: Bool { isKnownOnly || isDeletedFinal }
 
     /// Goes on with the family as it is now.
     ///
@@ -145,7 +145,7 @@ struct FamilyRecords: ~Copyable {
 
     /// The place in rows of the column of this number, nil if there is none.
     @inline(__always)
-    private borrowing func columnIndex(_ number: UInt32) -> Int? {
+    borrowing func columnIndex(_ number: UInt32) -> Int? {
         let guess = Int(number)
         if guess < columnCount, rules[guess].number == number { return guess }
         return (0..<columnCount).first { rules[$0].number == number }
@@ -186,7 +186,7 @@ struct FamilyRecords: ~Copyable {
     }
 
     @inline(__always)
-    private mutating func makeTable() {
+    mutating func makeTable() {
         if integers == nil, strings == nil { makeTableAnew() }
     }
 
@@ -236,160 +236,6 @@ struct FamilyRecords: ~Copyable {
         return outcome
     }
 
-    // MARK: One row
-
-    /// Whether the row is that of a record that a client may see.
-    private var isPresent: Bool {
-        if hasState {
-            switch row[columnCount] {
-            case State.known: return true
-            case State.deleted: return false
-            default: break
-            }
-        }
-        return (0..<columnCount).contains { row[$0] != 0 }
-    }
-
-    /// What reading finds in the row.
-    @inline(__always)
-    private borrowing func read(
-        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
-    ) -> Outcome {
-        if operation.pointee.kind == .get {
-            guard let column = columnIndex(operation.pointee.column) else {
-                return Outcome(refused: .schemaChanged)
-            }
-            return Outcome(
-                .applied, wasPresent: row[column] != 0,
-                value: rules[column].coding.decode(row[column]))
-        }
-        let count = Int(operation.pointee.count)
-        guard count == 0 || operation.pointee.column == version && count <= columnCount else {
-            return Outcome(refused: .schemaChanged)
-        }
-        let target = rows + Int(operation.pointee.operand)
-        for column in 0..<count { target[column] = rules[column].coding.decode(row[column]) }
-        return Outcome(.applied, wasPresent: isPresent, value: 0)
-    }
-
-    /// Why a change of the record whose row this is must not be made, whatever its values are now.
-    private borrowing func refusal(
-        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
-    ) -> Outcome.Status? {
-        switch operation.pointee.kind {
-        case .add, .delete:
-            guard columnIndex(operation.pointee.column) != nil else { return .schemaChanged }
-        case .set, .setIfAbsent, .setIfPresent:
-            guard let column = columnIndex(operation.pointee.column) else {
-                return .schemaChanged
-            }
-            guard rules[column].accepts(operation.pointee.operand) else { return .outOfBounds }
-        case .setColumns, .setRecord:
-            let pairs = rows + Int(operation.pointee.operand)
-            for index in 0..<Int(operation.pointee.count) {
-                guard let column = columnIndex(Self.number(pairs[2 &* index])) else {
-                    return .schemaChanged
-                }
-                guard rules[column].accepts(pairs[2 &* index &+ 1]) else { return .outOfBounds }
-            }
-        case .deleteRecord: break
-        case .get, .readRecord, .importRuns, .clear, .changeSchema:
-            preconditionFailure("not a change of a record")
-        }
-        guard hasState else { return nil }
-        let state = row[columnCount]
-        if isDeletedFinal, state == State.deleted, operation.pointee.kind != .deleteRecord {
-            return .deletedKey
-        }
-        if isKnownOnly, state != State.known {
-            switch operation.pointee.kind {
-            case .add, .setIfPresent, .delete: return .unknownKey
-            default: break
-            }
-        }
-        return nil
-    }
-
-    @inline(__always)
-    private static func number(_ word: Int64) -> UInt32 { UInt32(truncatingIfNeeded: word) }
-
-    /// Makes a change that was not refused to the row.
-    ///
-    /// - Returns: its outcome; the row is to be written if it is `applied`.
-    private borrowing func change(
-        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
-    ) -> Outcome {
-        switch operation.pointee.kind {
-        case .add: changeByAdding(operation)
-        case .set, .setIfAbsent, .setIfPresent, .delete: changeColumn(operation)
-        case .setColumns, .setRecord: changeColumns(operation, rows)
-        case .deleteRecord: delete()
-        case .get, .readRecord, .importRuns, .clear, .changeSchema:
-            preconditionFailure("not a change of a record")
-        }
-    }
-
-    private borrowing func changeByAdding(_ operation: UnsafePointer<Operation>) -> Outcome {
-        guard let column = columnIndex(operation.pointee.column) else {
-            return Outcome(refused: .schemaChanged)
-        }
-        let outcome = rules[column].outcome(ofAdding: operation, toCoded: row[column])
-        if outcome.status == .applied {
-            row[column] = rules[column].coding.encode(outcome.value)
-        }
-        return outcome
-    }
-
-    private borrowing func changeColumn(_ operation: UnsafePointer<Operation>) -> Outcome {
-        guard let column = columnIndex(operation.pointee.column) else {
-            return Outcome(refused: .schemaChanged)
-        }
-        let coding = rules[column].coding
-        let wasPresent = row[column] != 0
-        let old = coding.decode(row[column])
-        let kind = operation.pointee.kind
-        let holds =
-            switch kind {
-            case .setIfAbsent: !wasPresent
-            case .setIfPresent, .delete: wasPresent
-            default: true
-            }
-        guard holds else { return Outcome(.unchanged, wasPresent: wasPresent, value: old) }
-        row[column] = kind == .delete ? 0 : coding.encode(operation.pointee.operand)
-        if kind != .delete { markKnown() }
-        return Outcome(.applied, wasPresent: wasPresent, value: old)
-    }
-
-    private borrowing func changeColumns(
-        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
-    ) -> Outcome {
-        let wasPresent = isPresent
-        var added: Int64 = 0
-        let pairs = rows + Int(operation.pointee.operand)
-        if operation.pointee.kind == .setRecord { row.update(repeating: 0, count: columnCount) }
-        for index in 0..<Int(operation.pointee.count) {
-            guard let column = columnIndex(Self.number(pairs[2 &* index])) else { continue }
-            let coded = rules[column].coding.encode(pairs[2 &* index &+ 1])
-            if row[column] == 0, coded != 0 { added += 1 }
-            row[column] = coded
-        }
-        markKnown()
-        return Outcome(.applied, wasPresent: wasPresent, value: added)
-    }
-
-    private borrowing func markKnown() {
-        if isKnownOnly { row[columnCount] = State.known }
-    }
-
-    private borrowing func delete() -> Outcome {
-        let wasPresent = isPresent
-        let state = hasState ? row[columnCount] : State.none
-        row.update(repeating: 0, count: codings.count)
-        if isDeletedFinal { row[columnCount] = State.deleted }
-        let hasChanged = wasPresent || isDeletedFinal && state != State.deleted
-        return Outcome(hasChanged ? .applied : .unchanged, wasPresent: wasPresent, value: 0)
-    }
-
     // MARK: Judging without changing
 
     /// Whether applying `operation` would create a record.
@@ -420,115 +266,6 @@ struct FamilyRecords: ~Copyable {
         if let strings { return strings.pointee.read(StringTable.Lookup(operation), row) }
         row.update(repeating: 0, count: codings.count)
         return false
-    }
-
-    // MARK: Imports
-
-    /// Why imported records cannot be taken over; nil if they can.
-    private func refusal(of imported: ImportedRuns) -> Outcome.Status? {
-        let kind: SegmentKind = keyKind == .integer ? .integer : .string
-        let fits = imported.runs.allSatisfy { run in
-            run.allSatisfy { segment in
-                segment.header.kind == kind
-                    && segment.header.columns.allSatisfy(codings.contains)
-            }
-        }
-        guard keyKind != nil, columnCount > 0, fits else { return .schemaChanged }
-        // What was deleted for ever would come back.
-        return isDeletedFinal && recordCount > 0 ? .deletedKey : nil
-    }
-
-    private mutating func take(_ imported: ImportedRuns) -> Outcome {
-        if let refusal = refusal(of: imported) { return Outcome(refused: refusal) }
-        makeTable()
-        for run in imported.runs where !run.isEmpty {
-            integers?.pointee.add(run: run.compactMap { $0 as? IntegerSegment })
-            strings?.pointee.add(run: run.compactMap { $0 as? StringSegment })
-        }
-        return Outcome(.applied, wasPresent: true, value: 0)
-    }
-
-    // MARK: Everything
-
-    /// Removes all records.
-    mutating func removeAll() {
-        integers?.pointee.removeAll()
-        strings?.pointee.removeAll()
-    }
-
-    /// Calls `body` with every record's key and values, of those that a client may see.
-    func forEach(_ body: (RecordKey, UnsafeBufferPointer<Int64>) -> Void) {
-        let values = UnsafeMutableBufferPointer<Int64>.allocate(capacity: columnCount)
-        defer { values.deallocate() }
-        integers?.pointee.forEach { show(.integer(place.expand($0)), $1, values, body) }
-        strings?.pointee.forEach { show(.string($0), $1, values, body) }
-    }
-
-    private borrowing func show(
-        _ key: RecordKey, _ found: UnsafePointer<UInt64>,
-        _ values: UnsafeMutableBufferPointer<Int64>,
-        _ body: (RecordKey, UnsafeBufferPointer<Int64>) -> Void
-    ) {
-        row.update(from: found, count: codings.count)
-        guard isPresent else { return }
-        for column in 0..<columnCount { values[column] = rules[column].coding.decode(row[column]) }
-        body(key, UnsafeBufferPointer(values))
-    }
-
-    // MARK: Residency
-
-    var segments: [Segment] { integers?.pointee.segments ?? strings?.pointee.segments ?? [] }
-
-    /// How many segments are cold.
-    @inline(__always)
-    var coldCount: Int {
-        if let integers { return integers.pointee.coldCount }
-        return strings?.pointee.coldCount ?? 0
-    }
-
-    /// The block that must be read from the disk before `operation` can be applied without waiting.
-    borrowing func missingBlock(_ operation: UnsafePointer<Operation>) -> ColdBlock? {
-        guard operation.pointee.keyKind == keyKind, operation.pointee.kind != .importRuns else {
-            return nil
-        }
-        if let integers {
-            return integers.pointee.missingBlock(
-                place.compact(operation.pointee.integerKey), hash: operation.pointee.hash)
-        }
-        return strings?.pointee.missingBlock(StringTable.Lookup(operation))
-    }
-
-    mutating func survey(_ body: (Segment, _ demand: Double) -> Void) {
-        integers?.pointee.survey(body)
-        strings?.pointee.survey(body)
-    }
-
-    mutating func replace(_ segment: Segment, with twin: Segment) -> Bool {
-        if let integers { return integers.pointee.replace(segment, with: twin) }
-        return strings?.pointee.replace(segment, with: twin) ?? false
-    }
-
-    // MARK: Merging
-
-    /// Sets aside what has changed.
-    ///
-    /// - Returns: what is to be merged, nil if there are no records.
-    mutating func freeze() -> TableMerge? {
-        if let integers { return integers.pointee.freeze(family: number) }
-        return strings?.pointee.freeze(family: number)
-    }
-
-    /// Takes over what a merge has made.
-    mutating func adopt(_ segments: [Segment], of merge: TableMerge) {
-        integers?.pointee.adopt(segments, of: merge)
-        strings?.pointee.adopt(segments, of: merge)
-    }
-
-    /// Begins with these segments, in order of their keys.
-    mutating func load(_ segments: [Segment]) {
-        makeTable()
-        integers?.pointee.load(segments.compactMap { $0 as? IntegerSegment })
-        strings?.pointee.load(segments.compactMap { $0 as? StringSegment })
     }
 }
 

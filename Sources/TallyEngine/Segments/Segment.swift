@@ -137,7 +137,7 @@ public class Segment: @unchecked Sendable {
         }
     }
 
-    fileprivate init(
+    init(
         _ header: SegmentHeader, memory: UnsafeMutableRawBufferPointer, isCold: Bool,
         filter: KeyFilter?
     ) {
@@ -293,7 +293,7 @@ public class Segment: @unchecked Sendable {
     }
 
     /// What is wrong with each block by its checksum, or by `inspect` if that is right.
-    fileprivate func findDamage<View: SegmentView>(
+    func findDamage<View: SegmentView>(
         _ view: View, inspect: (_ number: Int, _ records: inout Int) -> String?
     ) -> [String] {
         var damage: [String] = []
@@ -313,7 +313,7 @@ public class Segment: @unchecked Sendable {
         return damage
     }
 
-    fileprivate func verifyBlocks(_ view: some SegmentView) throws(SegmentError) {
+    func verifyBlocks(_ view: some SegmentView) throws(SegmentError) {
         for number in 0..<view.blockCount {
             let block = view.block(number)
             guard block.count >= view.blockBytesMin, Segment.isIntact(block) else {
@@ -334,131 +334,5 @@ public class Segment: @unchecked Sendable {
     static func isIntact(_ block: UnsafeRawBufferPointer) -> Bool {
         let stored = UInt32(littleEndian: block.loadUnaligned(as: UInt32.self))
         return CRC32C.checksum(UnsafeRawBufferPointer(rebasing: block[4...])) == stored
-    }
-}
-
-/// A segment of integer keys.
-///
-///     index: first key u64 of each block │ offset u32 of each block, and of their end
-///
-/// Offsets count from the first block.
-public final class IntegerSegment: Segment, @unchecked Sendable {
-    /// For searching without touching this object.
-    let view: IntegerSegmentView
-
-    /// Takes over memory whose content is known to be good.
-    init(
-        _ header: SegmentHeader, _ memory: UnsafeMutableRawBufferPointer, isCold: Bool = false,
-        filter: KeyFilter? = nil
-    ) {
-        let base = UnsafeRawPointer(memory.baseAddress.unsafelyUnwrapped)
-        view = IntegerSegmentView(
-            header, blocks: isCold ? nil : base + header.headerBytes,
-            index: isCold ? base : base + Int(header.indexOffset))
-        super.init(header, memory: memory, isCold: isCold, filter: filter)
-    }
-
-    deinit { view.deallocate() }
-
-    /// Memory taken, bytes.
-    public override var allocatedBytes: Int { super.allocatedBytes + view.allocatedBytes }
-
-    override func forEachKey(_ body: (RecordKey) -> Void) {
-        forEach { key, _ in body(.integer(key)) }
-    }
-
-    override func begins(before other: Segment) -> Bool {
-        header.firstKey < other.header.firstKey
-    }
-
-    /// As described for all segments.
-    public override func verifyBlocks() throws(SegmentError) { try verifyBlocks(view) }
-
-    /// As described for all segments.
-    public override func findDamage(placed: (RecordKey) -> Bool) -> [String] {
-        let keys = UnsafeMutablePointer<UInt64>.allocate(capacity: IntegerBlock.recordsMax)
-        let values = UnsafeMutablePointer<UInt64>.allocate(
-            capacity: IntegerBlock.recordsMax * view.columnCount)
-        defer {
-            keys.deallocate()
-            values.deallocate()
-        }
-        return findDamage(view) { number, records in
-            let layout = view.layout(number)
-            layout.decode(firstKey: view.firstKeys[number], keys: keys, values: values)
-            let end = number + 1 < view.blockCount ? view.firstKeys[number + 1] : UInt64.max
-            for index in 0..<layout.recordCount {
-                guard index == 0 || keys[index] > keys[index - 1],
-                    keys[index] < end || end == .max, keys[index] <= header.lastKey
-                else { return "key \(keys[index]) is out of order" }
-                guard placed(.integer(keys[index])) else {
-                    return "key \(keys[index]) belongs to another partition"
-                }
-            }
-            records += layout.recordCount
-            return nil
-        }
-    }
-}
-
-/// A segment of string keys.
-///
-///     index: offset u32 of each block, and of their end │ offset u32 of each separator, and of their
-///     end │ separators
-///
-/// A block's separator is a prefix of its first key that is greater than the last key of the block
-/// before.
-public final class StringSegment: Segment, @unchecked Sendable {
-    /// For searching without touching this object.
-    let view: StringSegmentView
-
-    /// Takes over memory whose content is known to be good.
-    init(
-        _ header: SegmentHeader, _ memory: UnsafeMutableRawBufferPointer, isCold: Bool = false,
-        filter: KeyFilter? = nil
-    ) {
-        let base = UnsafeRawPointer(memory.baseAddress.unsafelyUnwrapped)
-        view = StringSegmentView(
-            header, blocks: isCold ? nil : base + header.headerBytes,
-            index: isCold ? base : base + Int(header.indexOffset))
-        super.init(header, memory: memory, isCold: isCold, filter: filter)
-    }
-
-    deinit { view.deallocate() }
-
-    /// Memory taken, bytes.
-    public override var allocatedBytes: Int { super.allocatedBytes + view.allocatedBytes }
-
-    override func forEachKey(_ body: (RecordKey) -> Void) {
-        forEach { key, _ in body(.string(key)) }
-    }
-
-    override func begins(before other: Segment) -> Bool {
-        guard let other = other as? StringSegment else { return false }
-        return Bytes.isLess(view.separator(0), other.view.separator(0))
-    }
-
-    /// As described for all segments.
-    public override func verifyBlocks() throws(SegmentError) { try verifyBlocks(view) }
-
-    /// As described for all segments.
-    public override func findDamage(placed: (RecordKey) -> Bool) -> [String] {
-        var last: [UInt8]?
-        return findDamage(view) { number, records in
-            var reason: String?
-            let layout = view.layout(number)
-            layout.forEachKey { key in
-                guard reason == nil else { return }
-                let isAbove = last.map { $0.withUnsafeBytes { Bytes.isLess($0, key) } } ?? true
-                if !isAbove || number > 0 && Bytes.isLess(key, view.separator(number)) {
-                    reason = "a key is out of order"
-                } else if !placed(.string(key)) {
-                    reason = "a key belongs to another partition"
-                }
-                last = Array(key)
-            }
-            records += layout.recordCount
-            return reason
-        }
     }
 }

@@ -95,23 +95,3 @@ final class IntegerRun: Sendable {
         return view.layout(block).rank(key &- view.firstKeys[block]) != nil
     }
 }
-
-extension IntegerSegment {
-    /// Calls `body` with every key and its row of coded values, in order.
-    func forEach(_ body: (UInt64, UnsafePointer<UInt64>) -> Void) {
-        let keys = UnsafeMutablePointer<UInt64>.allocate(capacity: IntegerBlock.recordsMax)
-        let values = UnsafeMutablePointer<UInt64>.allocate(
-            capacity: IntegerBlock.recordsMax * view.columnCount)
-        defer {
-            keys.deallocate()
-            values.deallocate()
-        }
-        for number in 0..<view.blockCount {
-            let layout = view.layout(number)
-            layout.decode(firstKey: view.firstKeys[number], keys: keys, values: values)
-            for record in 0..<layout.recordCount {
-                body(keys[record], values + record * view.columnCount)
-            }
-        }
-    }
-}

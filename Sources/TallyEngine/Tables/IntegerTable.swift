@@ -19,40 +19,42 @@ final class FrozenMemtable: @unchecked Sendable {
 /// and block whose keys surround the wanted one. Not thread-safe, not even for reading: its
 /// partition's lock guards it.
 public struct IntegerTable: ~Copyable {
-    private(set) var columns: [ColumnCoding]
-    private(set) var columnCount: Int
-    private let hasher: KeyHasher
+    var columns: [ColumnCoding]
+    var columnCount: Int
+    let hasher: KeyHasher
     /// Blocks of cold segments.
-    private let cache: BlockCache
-    private var memtable: IntegerMemtable
+    let cache: BlockCache
+    var memtable: IntegerMemtable
     /// Newest first.
-    private var frozen: [Layer] = []
-    private(set) var segments: [IntegerSegment] = []
+    var frozen: [Layer] = []
+    var segments: [IntegerSegment] = []
+    /// How many segments are cold.
+    public internal(set) var coldCount = 0
     /// First keys and views of `segments`, side by side for searching.
-    private var firstKeys: UnsafeMutablePointer<UInt64>
-    private var views: UnsafeMutablePointer<IntegerSegmentView>
+    var firstKeys: UnsafeMutablePointer<UInt64>
+    var views: UnsafeMutablePointer<IntegerSegmentView>
     /// How often each segment was asked for a key since the last survey.
-    private var uses: UnsafeMutablePointer<UInt32>
-    private var segmentCount = 0
-    private var demand = SegmentDemand()
+    var uses: UnsafeMutablePointer<UInt32>
+    var segmentCount = 0
+    var demand = SegmentDemand()
     /// For each segment the way from its columns to those of today.
-    private var maps: [ColumnMap?] = []
+    var maps: [ColumnMap?] = []
     /// Whether any segment has other columns than those of today.
-    private var hasMaps = false
-    private var scratch: UnsafeMutablePointer<UInt64>
+    var hasMaps = false
+    var scratch: UnsafeMutablePointer<UInt64>
     /// Room for a row as a segment of other columns has it.
-    private let foundRow: UnsafeMutablePointer<UInt64>
+    let foundRow: UnsafeMutablePointer<UInt64>
 
     /// Changes whenever everything is removed, so that no merge of what was there is adopted.
-    public private(set) var generation: UInt64 = 0
+    public internal(set) var generation: UInt64 = 0
     /// How many more records there are because of what is in the memtable.
-    private var memtableRecords = 0
+    var memtableRecords = 0
     /// How many records there are. After a column has gone, those that had nothing else are counted
     /// until the next merge.
-    public private(set) var recordCount = 0
+    public internal(set) var recordCount = 0
 
     /// What waits to be merged.
-    private struct Layer {
+    struct Layer {
         let content: IntegerLayer
         /// The way from its columns to those of today.
         var map: ColumnMap?
@@ -88,10 +90,10 @@ public struct IntegerTable: ~Copyable {
     public var changedCount: Int { memtable.count }
 
     /// Memory taken by segments, bytes.
-    public private(set) var segmentBytes = 0
+    public internal(set) var segmentBytes = 0
 
     /// Memory taken by what waits to be merged, bytes.
-    private var frozenBytes = 0
+    var frozenBytes = 0
 
     /// Memory taken by what has changed, bytes.
     public var memtableBytes: Int { memtable.allocatedBytes &+ frozenBytes }
@@ -181,7 +183,7 @@ public struct IntegerTable: ~Copyable {
     }
 
     @inline(__always)
-    private borrowing func isZero(_ row: UnsafePointer<UInt64>) -> Bool {
+    borrowing func isZero(_ row: UnsafePointer<UInt64>) -> Bool {
         var seen: UInt64 = 0
         for column in 0..<columnCount { seen |= row[column] }
         return seen == 0
@@ -249,7 +251,7 @@ public struct IntegerTable: ~Copyable {
     }
 
     /// The block that would hold a key; nil if it cannot have it, or cannot be read.
-    private borrowing func blockBytes(
+    borrowing func blockBytes(
         _ lookup: Lookup, _ view: IntegerSegmentView
     ) -> UnsafeRawBufferPointer? {
         guard view.isCold else { return view.block(Int(lookup.block)) }
@@ -257,7 +259,7 @@ public struct IntegerTable: ~Copyable {
     }
 
     /// The block of a cold segment that may hold a key.
-    private borrowing func coldBlock(_ lookup: Lookup, _ view: IntegerSegmentView) -> ColdBlock? {
+    borrowing func coldBlock(_ lookup: Lookup, _ view: IntegerSegmentView) -> ColdBlock? {
         let segment = segments[Int(lookup.segment)]
         let block = Int(lookup.block)
         guard lookup.key >= view.firstKeys[block], lookup.key <= view.lastKey,
@@ -285,7 +287,7 @@ public struct IntegerTable: ~Copyable {
 
     /// Whether the last look at a key failed; nothing must then be changed.
     @inline(__always)
-    private var hasFailed: Bool { coldCount > 0 && cache.hasFailed }
+    var hasFailed: Bool { coldCount > 0 && cache.hasFailed }
 
     /// - Returns: nil if no frozen memtable knows the key.
     private borrowing func readFrozen(
@@ -356,183 +358,5 @@ public struct IntegerTable: ~Copyable {
     /// As above, of a key that is not located yet.
     public mutating func write(_ key: UInt64, _ row: UnsafePointer<UInt64>) {
         write(located(key), row)
-    }
-
-    // MARK: Merging
-
-    /// Sets aside what has changed, to be merged; changes go on in a new memtable.
-    public mutating func freeze() {
-        if memtable.count > 0 { replaceMemtable(columns) }
-    }
-
-    private mutating func replaceMemtable(_ columns: [ColumnCoding]) {
-        var fresh = IntegerMemtable(columnCount: columns.count, hasher: hasher)
-        swap(&fresh, &memtable)
-        guard fresh.count > 0 else { return }
-        frozen.insert(
-            Layer(
-                content: .memtable(FrozenMemtable(fresh, columns: self.columns)), map: nil,
-                records: memtableRecords), at: 0)
-        memtableRecords = 0
-        noteFrozen()
-    }
-
-    /// Puts records over all that there are, in segments of this table's columns, in order of their
-    /// keys. Until the next merge each is counted as one more.
-    public mutating func add(run segments: [IntegerSegment]) {
-        freeze()
-        let run = IntegerRun(segments)
-        frozen.insert(
-            Layer(
-                content: .run(run), map: ColumnMap(from: run.columns, to: columns),
-                records: run.recordCount), at: 0)
-        recordCount += run.recordCount
-        noteFrozen()
-    }
-
-    private mutating func noteFrozen() {
-        frozenBytes = frozen.reduce(0) { $0 + $1.content.allocatedBytes }
-    }
-
-    /// Goes on with other columns. What there is stays as it is and is read through a map, so this
-    /// takes no time that depends on the number of records.
-    ///
-    /// - Parameter columns: Those that stay keep their coding.
-    public mutating func setColumns(_ columns: [ColumnCoding]) {
-        precondition(!columns.isEmpty, "a table without columns")
-        replaceMemtable(columns)
-        self.columns = columns
-        columnCount = columns.count
-        scratch.deallocate()
-        scratch = .allocate(capacity: columnCount)
-        for index in frozen.indices {
-            frozen[index].map = ColumnMap(from: frozen[index].content.columns, to: columns)
-        }
-        makeMaps()
-    }
-
-    private mutating func makeMaps() {
-        maps = segments.map { ColumnMap(from: $0.header.columns, to: columns) }
-        hasMaps = maps.contains { $0 != nil }
-    }
-
-    /// What is to be merged, which may go on elsewhere meanwhile.
-    public var mergeInput: IntegerMerge {
-        IntegerMerge(columns: columns, frozen: frozen.map(\.content), segments: segments)
-    }
-
-    /// Takes over what a merge of all that was frozen has made.
-    ///
-    /// - Parameter merged: How many memtables it had merged, the oldest ones.
-    public mutating func adopt(_ segments: [IntegerSegment], merged: Int) {
-        frozen.removeLast(merged)
-        recordCount = frozen.reduce(memtableRecords) { $0 + $1.records }
-        for segment in segments { recordCount += Int(segment.header.recordCount) }
-        let usesBefore = (0..<segmentCount).map { uses[$0] }
-        self.segments = demand.follow(self.segments, usesBefore, segments)
-        segmentCount = segments.count
-        noteFrozen()
-        firstKeys.deallocate()
-        views.deallocate()
-        uses.deallocate()
-        firstKeys = .allocate(capacity: max(1, segments.count))
-        views = .allocate(capacity: max(1, segments.count))
-        uses = .allocate(capacity: max(1, segments.count))
-        uses.initialize(repeating: 0, count: segments.count)
-        for (index, segment) in self.segments.enumerated() {
-            firstKeys[index] = segment.header.firstKey
-            (views + index).initialize(to: segment.view)
-        }
-        noteSegments()
-        makeMaps()
-    }
-
-    private mutating func noteSegments() {
-        segmentBytes = segments.reduce(0) { $0 + $1.allocatedBytes }
-        coldCount = segments.count { $0.isCold }
-    }
-
-    // MARK: Residency
-
-    /// How many segments are cold.
-    public private(set) var coldCount = 0
-
-    /// Calls `body` with every segment and how much it is asked for, of late and before.
-    ///
-    /// - Complexity: O(segments).
-    mutating func survey(_ body: (Segment, _ demand: Double) -> Void) {
-        for (index, segment) in segments.enumerated() {
-            body(segment, demand.advance(index, uses[index]))
-            uses[index] = 0
-        }
-    }
-
-    /// Puts a segment's twin in its place.
-    ///
-    /// - Returns: false if the segment is not there any more.
-    mutating func replace(_ segment: Segment, with twin: Segment) -> Bool {
-        guard let twin = twin as? IntegerSegment,
-            let index = segments.firstIndex(where: { $0 === segment })
-        else { return false }
-        segments[index] = twin
-        views[index] = twin.view
-        noteSegments()
-        return true
-    }
-
-    /// Removes everything.
-    public mutating func removeAll() {
-        var fresh = IntegerMemtable(columnCount: columnCount, hasher: hasher)
-        swap(&fresh, &memtable)
-        memtableRecords = 0
-        generation += 1
-        adopt([], merged: frozen.count)
-    }
-
-    /// Begins with these segments, in order of their keys.
-    public mutating func load(_ segments: [IntegerSegment]) {
-        precondition(recordCount == 0 && memtable.count == 0, "loaded into a table with records")
-        adopt(segments, merged: 0)
-    }
-
-    // MARK: Everything
-
-    /// Calls `body` with every key and its row, in no order.
-    ///
-    /// - Complexity: O(records).
-    public borrowing func forEach(_ body: (UInt64, UnsafePointer<UInt64>) -> Void) {
-        let row = UnsafeMutablePointer<UInt64>.allocate(capacity: columnCount)
-        defer { row.deallocate() }
-        memtable.forEach { key, found in if !isZero(found) { body(key, found) } }
-        for (index, layer) in frozen.enumerated() {
-            layer.content.forEach { key, found in
-                visit(key, found, layer.map, row, newer: index, body)
-            }
-        }
-        for (index, segment) in segments.enumerated() {
-            // A cold one is read as a whole; what cannot be read is left out.
-            (try? segment.warmed() as? IntegerSegment)?.forEach { key, found in
-                visit(key, found, maps[index], row, newer: frozen.count, body)
-            }
-        }
-    }
-
-    /// Calls `body` with a row as it was found, unless the memtable or one of the first `layers` frozen
-    /// ones has another.
-    private borrowing func visit(
-        _ key: UInt64, _ found: UnsafePointer<UInt64>, _ map: ColumnMap?,
-        _ row: UnsafeMutablePointer<UInt64>, newer layers: Int,
-        _ body: (UInt64, UnsafePointer<UInt64>) -> Void
-    ) {
-        let hash = hasher.hash(key)
-        guard memtable.find(key, hash: hash) == nil,
-            !frozen[..<layers].contains(where: { $0.content.contains(key, hash: hash) })
-        else { return }
-        if let map {
-            map.apply(found, row)
-        } else {
-            row.update(from: found, count: columnCount)
-        }
-        if !isZero(row) { body(key, row) }
     }
 }

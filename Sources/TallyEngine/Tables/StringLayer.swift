@@ -86,21 +86,3 @@ final class StringRun: Sendable {
         return view.read(key, block: view.blockNumber(key), row)
     }
 }
-
-extension StringSegment {
-    /// Calls `body` with every key, valid during the call, and its row of coded values, in order.
-    func forEach(_ body: (UnsafeRawBufferPointer, UnsafePointer<UInt64>) -> Void) {
-        let values = UnsafeMutablePointer<UInt64>.allocate(
-            capacity: StringBlock.recordsMax * view.columnCount)
-        defer { values.deallocate() }
-        for number in 0..<view.blockCount {
-            let layout = view.layout(number)
-            layout.rows.decode(layout.recordCount, values)
-            var record = 0
-            layout.forEachKey { key in
-                body(key, values + record * view.columnCount)
-                record += 1
-            }
-        }
-    }
-}

@@ -1,0 +1,183 @@
+import TallyCore
+
+/// How what has changed becomes segments, and which segments are in memory.
+extension StringTable {
+    // MARK: Merging
+
+    /// Sets aside what has changed, to be merged; changes go on in a new memtable.
+    public mutating func freeze() {
+        if memtable.count > 0 { replaceMemtable(columns) }
+    }
+
+    mutating func replaceMemtable(_ columns: [ColumnCoding]) {
+        var fresh = StringMemtable(columnCount: columns.count, hasher: hasher)
+        swap(&fresh, &memtable)
+        guard fresh.count > 0 else { return }
+        frozen.insert(
+            Layer(
+                content: .memtable(FrozenStringMemtable(fresh, columns: self.columns)), map: nil,
+                records: memtableRecords), at: 0)
+        memtableRecords = 0
+        noteBase()
+    }
+
+    /// Puts records over all that there are, as `IntegerTable.add(run:)`.
+    public mutating func add(run segments: [StringSegment]) {
+        freeze()
+        let run = StringRun(segments)
+        frozen.insert(
+            Layer(
+                content: .run(run), map: ColumnMap(from: run.columns, to: columns),
+                records: run.recordCount), at: 0)
+        recordCount += run.recordCount
+        noteBase()
+    }
+
+    mutating func noteBase() {
+        frozenBytes = frozen.reduce(0) { $0 + $1.content.allocatedBytes }
+        segmentBytes = segments.reduce(0) { $0 + $1.allocatedBytes }
+        coldCount = segments.count { $0.isCold }
+        hasBase = !frozen.isEmpty || !segments.isEmpty
+    }
+
+    /// Goes on with other columns, as `IntegerTable.setColumns`.
+    public mutating func setColumns(_ columns: [ColumnCoding]) {
+        precondition(!columns.isEmpty, "a table without columns")
+        replaceMemtable(columns)
+        self.columns = columns
+        columnCount = columns.count
+        scratch.deallocate()
+        scratch = .allocate(capacity: columnCount)
+        for index in frozen.indices {
+            frozen[index].map = ColumnMap(from: frozen[index].content.columns, to: columns)
+        }
+        makeMaps()
+    }
+
+    mutating func makeMaps() {
+        maps = segments.map { ColumnMap(from: $0.header.columns, to: columns) }
+    }
+
+    /// What is to be merged, which may go on elsewhere meanwhile.
+    public var mergeInput: StringMerge {
+        StringMerge(
+            columns: columns, keepsZeroRows: keepsZeroRows, frozen: frozen.map(\.content),
+            segments: segments)
+    }
+
+    /// Takes over what a merge of all that was frozen has made.
+    ///
+    /// - Parameter merged: How many memtables it had merged, the oldest ones.
+    public mutating func adopt(_ segments: [StringSegment], merged: Int) {
+        frozen.removeLast(merged)
+        recordCount = frozen.reduce(memtableRecords) { $0 + $1.records }
+        for segment in segments { recordCount += Int(segment.header.recordCount) }
+        let usesBefore = (0..<self.segments.count).map { uses[$0] }
+        self.segments = demand.follow(self.segments, usesBefore, segments)
+        uses.deallocate()
+        uses = .allocate(capacity: max(1, segments.count))
+        uses.initialize(repeating: 0, count: segments.count)
+        makeMaps()
+        noteBase()
+    }
+
+    // MARK: Residency
+
+    /// Calls `body` with every segment and how much it is asked for, as `IntegerTable.survey`.
+    mutating func survey(_ body: (Segment, _ demand: Double) -> Void) {
+        for (index, segment) in segments.enumerated() {
+            body(segment, demand.advance(index, uses[index]))
+            uses[index] = 0
+        }
+    }
+
+    /// Puts a segment's twin in its place, as `IntegerTable.replace`.
+    mutating func replace(_ segment: Segment, with twin: Segment) -> Bool {
+        guard let twin = twin as? StringSegment,
+            let index = segments.firstIndex(where: { $0 === segment })
+        else { return false }
+        segments[index] = twin
+        noteBase()
+        return true
+    }
+
+    /// Begins with these segments, in order of their keys.
+    public mutating func load(_ segments: [StringSegment]) {
+        precondition(recordCount == 0 && memtable.count == 0, "loaded into a table with records")
+        adopt(segments, merged: 0)
+    }
+
+    // MARK: Everything
+
+    /// Calls `body` with every key that starts with `prefix` and its values, in no order.
+    ///
+    /// - Complexity: O(changed records + records of blocks that may have such keys).
+    public borrowing func forEach(
+        startingWith prefix: [UInt8] = [],
+        _ body: (UnsafeRawBufferPointer, UnsafePointer<UInt64>) -> Void
+    ) {
+        visit(startingWith: prefix) { key, row in
+            body(key, row)
+            return true
+        }
+    }
+
+    /// As `forEach`, until `body` says that it has seen enough.
+    borrowing func visit(
+        startingWith prefix: [UInt8],
+        _ body: (UnsafeRawBufferPointer, UnsafePointer<UInt64>) -> Bool
+    ) {
+        let row = UnsafeMutablePointer<UInt64>.allocate(capacity: SegmentHeader.columnsMax)
+        defer { row.deallocate() }
+        var goesOn = true
+        memtable.forEach { key, record in
+            guard goesOn, key.starts(with: prefix), !StringMemtable.isRemoved(record) else {
+                return
+            }
+            memtable.read(record, row)
+            goesOn = body(key, row)
+        }
+        for (index, layer) in frozen.enumerated() where goesOn {
+            layer.content.forEach { key, found in
+                guard goesOn, key.starts(with: prefix), !isKnown(key, before: index), let found,
+                    take(
+                        row, layer.map,
+                        { $0.update(from: found, count: layer.content.columns.count) })
+                else { return }
+                goesOn = body(key, row)
+            }
+        }
+        for (index, segment) in segments.enumerated() {
+            let blocks = prefix.withUnsafeBytes { segment.view.blocks(startingWith: $0) }
+            for number in blocks where goesOn {
+                // What cannot be read is left out.
+                guard let block = blockBytes(index, number, hash: nil) else { continue }
+                let layout = segment.view.layout(of: block)
+                var rank = 0
+                layout.forEachKey { key in
+                    defer { rank += 1 }
+                    guard goesOn, key.starts(with: prefix), !isKnown(key, before: frozen.count),
+                        take(row, maps[index], { layout.rows.read(rank, $0) })
+                    else { return }
+                    goesOn = body(key, row)
+                }
+            }
+        }
+    }
+
+    /// Whether the memtable or one of the first `layers` frozen ones has a record of `key`.
+    borrowing func isKnown(_ key: UnsafeRawBufferPointer, before layers: Int) -> Bool {
+        // An empty key still has an address.
+        guard let start = key.baseAddress else { return false }
+        let hash = hasher.hash(key)
+        if memtable.find(start, key.count, hash: hash) != nil { return true }
+        let lookup = Lookup(start, count: key.count, hash: hash)
+        return frozen[..<layers].contains { $0.content.read(lookup, spareRow) != .unknown }
+    }
+
+    /// Traps if any internal promise is broken. For tests.
+    public borrowing func checkInvariants() {
+        memtable.checkInvariants()
+        precondition(hasBase || memtable.count == recordCount, "table miscounts its records")
+    }
+}

@@ -1,0 +1,81 @@
+import TallyCore
+import TallyEngine
+internal import Synchronization
+
+/// What the checkpointer needs of a node, and what its users ask about checkpoints and backups.
+extension Node {
+    /// Asks for a checkpoint, to be made in the background.
+    ///
+    /// - Returns: false if one is being made; another follows it.
+    public func requestCheckpoint() -> Bool {
+        let isUnderWay = checkpoints.hasRound
+        checkpoints.request()
+        return !isUnderWay
+    }
+
+    /// Whether a checkpoint is being made.
+    public var isMakingCheckpoint: Bool { checkpoints.hasRound }
+
+    /// Segment files that scrubs have read again so far, and how many of them were damaged.
+    public var scrubs: (files: Int, damaged: Int) { checkpoints.scrubs }
+
+    /// The last group that a checkpoint on disk holds, and when that was made, milliseconds since
+    /// 1970; zeros for none.
+    public var checkpoint: (sequence: UInt64, milliseconds: UInt64) { checkpoints.finished }
+
+    /// Sets aside what has changed in all partitions. Call under all locks, between two groups.
+    func freeze() -> CheckpointCut {
+        CheckpointCut(
+            sequence: openSequence.pointee - 1,
+            schema: partitions.partition(0).pointee.schema,
+            merges: (0..<partitionCount).map { partitions.partition($0).pointee.freeze() })
+    }
+
+    /// Takes over what merges of a partition have made.
+    func adopt(_ results: [(merge: TableMerge, segments: [Segment])], partition: Int) {
+        locks[lockIndex(partition)].withLock { _ in
+            changeSegments(partition) { partition in
+                for (merge, segments) in results { partition.adopt(segments, of: merge) }
+            }
+        }
+    }
+
+    /// Lets `body` change a partition's segments, and keeps account. Call under its lock.
+    func changeSegments<Result>(
+        _ partition: Int, _ body: (inout Partition) -> Result
+    ) -> Result {
+        let pointer = partitions.partition(partition)
+        let bytesBefore = pointer.pointee.allocatedBytes
+        let segmentsBefore = pointer.pointee.tableBytes.segments
+        let coldBefore = pointer.pointee.coldCount
+        let result = body(&pointer.pointee)
+        memoryBytes.wrappingAdd(
+            pointer.pointee.allocatedBytes - bytesBefore, ordering: .relaxed)
+        segmentBytes.wrappingAdd(
+            pointer.pointee.tableBytes.segments - segmentsBefore, ordering: .relaxed)
+        coldSegments.wrappingAdd(pointer.pointee.coldCount - coldBefore, ordering: .relaxed)
+        return result
+    }
+
+    /// Memory that changes since the last checkpoint take, and all segments, bytes.
+    func tableBytes() -> (changed: Int, segments: Int) {
+        var changed = 0
+        var segments = 0
+        for index in 0..<partitionCount {
+            locks[lockIndex(index)].withLock { _ in
+                let bytes = partitions.partition(index).pointee.tableBytes
+                changed += bytes.changed
+                segments += bytes.segments
+            }
+        }
+        return (changed, segments)
+    }
+
+    /// Asks for a backup in a new directory, to be made in the background.
+    ///
+    /// - Returns: false if one is being made.
+    public func requestBackup(_ path: String) -> Bool { checkpoints.requestBackup(path) }
+
+    /// How the last backup went.
+    public var backupStatus: BackupStatus { checkpoints.backupStatus }
+}

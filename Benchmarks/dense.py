@@ -182,10 +182,16 @@ class Tally(Server):
         return seconds
 
     def checkpoint(self):
-        sequence = int(self.info("durable_sequence"))
-        self.say("BGSAVE")
-        while int(self.info("checkpoint_sequence")) < sequence:
-            time.sleep(0.05)
+        """Has checkpoints made until nothing has changed since."""
+        while True:
+            sequence = int(self.info("durable_sequence"))
+            self.say("BGSAVE")
+            time.sleep(0.3)
+            while self.info("rdb_bgsave_in_progress") == "1":
+                time.sleep(0.05)
+            if sequence <= int(self.info("checkpoint_sequence")) and (
+                    int(self.info("durable_sequence")) == sequence):
+                return
 
     def segment_bytes(self):
         return sum(file.stat().st_size for file in (self.directory / "data").glob("segment-*"))

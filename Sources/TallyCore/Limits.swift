@@ -74,6 +74,10 @@ public enum Limits {
     public static let cacheBytesUnlimited = 64 << 20
     /// Pieces of memory from this size on, bytes, go back to the system one by one: most segments do.
     public static let largeMemoryBytes = 256 << 10
+    /// Most blocks of cold segments that one command may need.
+    public static let commandBlocksMax = 16_384
+    /// Most blocks that are being read or waited for; commands beyond wait until there are fewer.
+    public static let blocksAwaitedMax = 262_144
     /// Bits of the fingerprints of cold segments' filters, unless the user says otherwise.
     public static let filterBits = 3
 

@@ -24,6 +24,9 @@ extension Partition {
     ) {
         switch result {
         case .success(let bytes): cache.insert(bytes, block.address, isAwaited: true)
+        case .failure(.missing) where !segments.contains { $0.file?.number == block.file.number }:
+            // A merge has replaced it: whoever waits looks again where its key is now.
+            break
         case .failure(let error): cache.insert(failure: error, block.address)
         }
     }
@@ -32,7 +35,7 @@ extension Partition {
     public struct Resident: Sendable {
         /// The segment.
         public let segment: Segment
-        /// How often it is asked for a key: a count that halves with every survey.
+        /// How often it is asked for a key: a count that fades with time.
         public let demand: Double
     }
 
@@ -42,10 +45,14 @@ extension Partition {
     /// Lets time pass, and looks at all segments.
     ///
     /// - Complexity: O(segments).
-    public mutating func survey() -> [Resident] {
-        cache.advance()
+    ///
+    /// - Parameters:
+    ///   - seconds: A clock's, for what waits in the cache.
+    ///   - decay: What remains of the demand of before.
+    public mutating func survey(seconds: UInt32, decay: Double) -> [Resident] {
+        cache.advance(to: seconds)
         var residents: [Resident] = []
-        surveySegments { residents.append(Resident(segment: $0, demand: $1)) }
+        surveySegments(decay: decay) { residents.append(Resident(segment: $0, demand: $1)) }
         return residents
     }
 

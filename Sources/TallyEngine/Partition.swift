@@ -194,7 +194,12 @@ public struct Partition: ~Copyable {
             }
             return nil
         }
-        guard operation.pointee.family != 0, operation.pointee.isWrite else { return nil }
+        guard operation.pointee.isWrite else { return nil }
+        guard operation.pointee.family != 0 else {
+            // Whether it can be read must be known before any of the others is applied.
+            if plain.coldCount > 0 { _ = plain.wouldCreate(operation) }
+            return nil
+        }
         return families.refusal(of: operation, rows)
     }
 
@@ -275,9 +280,11 @@ public struct Partition: ~Copyable {
         return cache.failure(of: block.address).map { .unreadable($0) } ?? .block(block)
     }
 
-    mutating func surveySegments(_ body: (Segment, _ demand: Double) -> Void) {
-        plain.survey(body)
-        families.survey(body)
+    mutating func surveySegments(
+        decay: Double, _ body: (Segment, _ demand: Double) -> Void
+    ) {
+        plain.survey(decay: decay, body)
+        families.survey(decay: decay, body)
     }
 
     var allSegments: [Segment] { plain.segments + families.segments }

@@ -21,6 +21,8 @@ public final class Node: @unchecked Sendable {
     /// What of it segments take.
     let segmentBytes = Atomic<Int>(0)
     let coldSegments = Atomic<Int>(0)
+    /// What of `segmentBytes` and `coldSegments` each partition stands for; under its lock.
+    let segmentAccounts: UnsafeMutablePointer<(byteCount: Int, cold: Int)>
     let memoryLimit = Atomic<Int>(.max)
     private let isNull: Bool
 
@@ -68,16 +70,13 @@ public final class Node: @unchecked Sendable {
         openSequence = .allocate(capacity: 1)
         openSequence.initialize(to: sequence + 1)
         partitions = PartitionTable(count: partitionCount, partition)
-        var bytes = 0
-        var inSegments = 0
+        segmentAccounts = .allocate(capacity: partitionCount)
+        segmentAccounts.initialize(repeating: (0, 0), count: partitionCount)
         for index in 0..<partitionCount {
-            bytes += partitions.partition(index).pointee.allocatedBytes
-            inSegments += partitions.partition(index).pointee.tableBytes.segments
-            coldSegments.wrappingAdd(
-                partitions.partition(index).pointee.coldCount, ordering: .relaxed)
+            let bytes = partitions.partition(index).pointee.allocatedBytes
+            memoryBytes.wrappingAdd(bytes, ordering: .relaxed)
+            settleAccount(index)
         }
-        memoryBytes.store(bytes, ordering: .relaxed)
-        segmentBytes.store(inSegments, ordering: .relaxed)
         memoryLimit.store(memoryBytesMax ?? .max, ordering: .relaxed)
         publishSchema()
     }
@@ -86,6 +85,7 @@ public final class Node: @unchecked Sendable {
         locks.deinitialize(count: lockCount)
         locks.deallocate()
         openSequence.deallocate()
+        segmentAccounts.deallocate()
     }
 
     /// An empty batch for this node's keys.

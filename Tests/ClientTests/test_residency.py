@@ -9,7 +9,7 @@ import redis
 
 from protocol import RawConnection
 from servers import run_tally, wait_until
-from test_checkpoints import checkpoint, fill, sealed_directory, state
+from test_checkpoints import checkpoint, fill, state
 
 COUNT = 150_000
 
@@ -167,35 +167,44 @@ def test_replies_keep_their_order(start_tally):
 
 def test_a_damaged_block_is_refused_and_the_rest_is_served(start_tally, tmp_path):
     server = start_tally("--partitions", 1)
-    before = sealed_directory(server, tmp_path)
-    files = sorted(server.directory.glob("segment-*"))
+    client = server.client()
+    fill(client, 900)
+    checkpoint(client)
+    before = state(client, 900)
+    server.stop()
     # The segment of counter `user`, the second one; its blocks stand behind the header.
     victim = next(
-        file for file in files if struct.unpack_from("<I", file.read_bytes(), 44)[0] == 2)
+        file for file in sorted(server.directory.glob("segment-*"))
+        if struct.unpack_from("<I", file.read_bytes(), 44)[0] == 2)
     data = bytearray(victim.read_bytes())
     data[struct.unpack_from("<I", data, 20)[0] + 30] ^= 4
     victim.write_bytes(data)
     result = run_tally("check", server.directory)
     assert result.returncode == 1 and f"{victim.name}: block 0 at byte" in result.stdout
-    for flags in ([], ["--memory-limit", "1mb"]):
+    users = [f"user{number:04}" for number in range(900)]
+    values = before[2]
+    for flags in ([], ["--memory-limit", "1mb"], []):
         server.command = server.command[:6] + flags
         server.start().wait_until_ready()
         client = server.client()
         wait_until(lambda: "block 0" in server.log(), "the damage to be reported")
-        assert victim.name in server.log() or "segment" in server.log()
-        assert client.mget(f"key:{number}" for number in range(30)) == before[0]
+        assert client.mget(f"key:{number}" for number in range(900)) == before[0]
         assert client.execute_command(
-            "GET", "post", *(number * 977 for number in range(30))) == before[1]
-        for command in [
-                "GET user user0001", "SET user user0001 3", "DEL user user0001",
-                "HINCRBY user:user0001 posts 1", "EXISTS user user0001"]:
-            with pytest.raises(redis.exceptions.ResponseError, match="damaged.*block 0"):
-                client.execute_command(*command.split())
-        # A server with damage goes on counting and making checkpoints.
-        assert client.incr("key:5") == int(before[0][5]) + 1
-        checkpoint(client)
-        assert client.decr("key:5") == int(before[0][5])
+            "GET", "post", *(number * 977 for number in range(900))) == before[1]
+        for _ in range(2):
+            for command in [
+                    "GET user user0001", "SET user user0001 3", "DEL user user0001",
+                    "HINCRBY user:user0001 posts 1", "EXISTS user user0001",
+                    "SET user user0000a 3", "GET user user0700 user0001"]:
+                with pytest.raises(redis.exceptions.ResponseError, match="damaged.*block 0"):
+                    client.execute_command(*command.split())
+            assert client.execute_command("GET", "user", *users[200:]) == values[200:]
+            # Other records of the same segment change, and the damage goes along.
+            assert client.hincrby("user:user0700", "posts", 1) == values[700][0] + 1
+            values[700][0] += 1
+            checkpoint(client)
         assert server.stop() == 0
+        assert run_tally("check", server.directory).returncode == 1
 
 
 def test_cold_after_days(start_tally):

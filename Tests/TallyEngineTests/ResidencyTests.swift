@@ -12,6 +12,7 @@ final class MemoryFile: SegmentFile, @unchecked Sendable {
     var bytes: [UInt8]
     private(set) var reads = 0
     var isMissing = false
+    var isDamaged = false
 
     private static let numbers = Atomic<UInt64>(0)
 
@@ -96,11 +97,10 @@ struct BlockCacheTests {
         let blocks = (0..<10).map { block($0) }
         for block in blocks { cache.insert(try block.read(), block.address, isAwaited: true) }
         #expect(blocks.allSatisfy { cache.contains($0.address) })
-        cache.advance()
+        cache.advance(to: 59)
         #expect(blocks.allSatisfy { cache.contains($0.address) })
         #expect(cache.bytes(of: blocks[3]) != nil)
-        cache.advance()
-        cache.advance()
+        cache.advance(to: 60)
         #expect(cache.count == 0 && cache.byteCount == 0)
     }
 
@@ -118,8 +118,7 @@ struct BlockCacheTests {
         #expect(!cache.hasFailed && cache.takeFailure() == nil)
         cache.insert(failure: .unreadable(file: 1, reason: "no"), bad.address)
         #expect(cache.failure(of: bad.address) == .unreadable(file: 1, reason: "no"))
-        cache.advance()
-        cache.advance()
+        cache.advance(to: 2)
         #expect(cache.failure(of: bad.address) == nil)
     }
 }
@@ -229,7 +228,7 @@ struct ColdSegmentTests {
         try cold.merge()
         expect(cold.row(2), [5, 5])
         let segments = cold.table.segments
-        #expect(segments.allSatisfy { !$0.isCold && $0.isOfColdOrigin })
+        #expect(segments.allSatisfy { !$0.isCold && $0.isOfColdOrigin && $0.hasDamage })
         #expect(segments.flatMap { $0.findDamage { _ in true } }.count == 1)
         #expect(throws: SegmentError.self) { try segments[0].verifyBlocks() }
     }
@@ -269,9 +268,9 @@ struct ColdSegmentTests {
         cold.table.write(2, [5, 5])
         try cold.merge()
         var demands: [Double] = []
-        cold.table.survey { demands.append($1) }
-        #expect(demands.count == 1 && demands[0] >= 50)
-        cold.table.survey { demands.append($1) }
+        cold.table.survey(decay: 1) { demands.append($1) }
+        #expect(demands.count == 1 && demands[0] >= 100)
+        cold.table.survey(decay: 0.5) { demands.append($1) }
         #expect(demands[1] == demands[0] / 2)
     }
 }

@@ -78,9 +78,9 @@ extension FamilyRecords {
         return strings?.pointee.missingBlock(StringTable.Lookup(operation))
     }
 
-    mutating func survey(_ body: (Segment, _ demand: Double) -> Void) {
-        integers?.pointee.survey(body)
-        strings?.pointee.survey(body)
+    mutating func survey(decay: Double, _ body: (Segment, _ demand: Double) -> Void) {
+        integers?.pointee.survey(decay: decay, body)
+        strings?.pointee.survey(decay: decay, body)
     }
 
     mutating func replace(_ segment: Segment, with twin: Segment) -> Bool {

@@ -117,8 +117,8 @@ struct FamilySet: ~Copyable {
         find(operation.pointee.family)?.pointee.missingBlock(operation)
     }
 
-    mutating func survey(_ body: (Segment, _ demand: Double) -> Void) {
-        for index in 0..<count { families[index].survey(body) }
+    mutating func survey(decay: Double, _ body: (Segment, _ demand: Double) -> Void) {
+        for index in 0..<count { families[index].survey(decay: decay, body) }
     }
 
     private mutating func noteCold() {

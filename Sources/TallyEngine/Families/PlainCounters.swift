@@ -152,7 +152,9 @@ struct PlainCounters: ~Copyable {
         table.missingBlock(StringTable.Lookup(operation))
     }
 
-    mutating func survey(_ body: (Segment, _ demand: Double) -> Void) { table.survey(body) }
+    mutating func survey(decay: Double, _ body: (Segment, _ demand: Double) -> Void) {
+        table.survey(decay: decay, body)
+    }
 
     mutating func replace(_ segment: Segment, with twin: Segment) -> Bool {
         table.replace(segment, with: twin)

@@ -22,7 +22,7 @@ protocol RecordTable: ~Copyable {
     /// How many segments are cold.
     var coldCount: Int { get }
     /// Tells of every segment and how much it is asked for.
-    mutating func survey(_ body: (Segment, _ demand: Double) -> Void)
+    mutating func survey(decay: Double, _ body: (Segment, _ demand: Double) -> Void)
     /// Puts a segment's twin in its place, if it is there.
     mutating func replace(_ segment: Segment, with twin: Segment) -> Bool
 

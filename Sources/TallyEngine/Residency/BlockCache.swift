@@ -12,14 +12,15 @@ public final class BlockCache {
         var isUsed: Bool
         /// Whether it was used at least once.
         var isFound: Bool
-        /// The epoch in which it was read for somebody; nil once it has been used.
+        /// When it was read for somebody, seconds; nil once it has been used.
         var awaitedSince: UInt32?
     }
 
     private var places: [BlockAddress: Int] = [:]
     private var entries: [Entry] = []
     private var hand = 0
-    private var epoch: UInt32 = 0
+    /// Seconds of some clock.
+    private var now: UInt32 = 0
 
     /// Memory that blocks may take, bytes. What is awaited may exceed it.
     public var byteCountMax = 1 << 20
@@ -32,9 +33,15 @@ public final class BlockCache {
     private(set) var hasFailed = false
     /// Why.
     private var failure: SegmentFileError?
-    /// Blocks that were asked for and could not be had, and the epoch in which that was.
-    private var unreadable: [BlockAddress: (error: SegmentFileError, epoch: UInt32)] = [:]
+    /// Blocks that were asked for and could not be had, and when that was, seconds.
+    private var unreadable: [BlockAddress: (error: SegmentFileError, time: UInt32)] = [:]
 
+    /// How long a block waits for whoever wanted it, seconds.
+    private static var awaitedSecondsMax: UInt32 { 60 }
+    /// How long a block that could not be read is not tried again, seconds.
+    private static var unreadableSeconds: UInt32 { 2 }
+    /// How many blocks the hand passes for a new one, at most.
+    private static var stepsMax: Int { 64 }
     /// What an entry takes beside its block, about.
     private static var entryBytes: Int { 96 }
 
@@ -50,7 +57,7 @@ public final class BlockCache {
     /// Whether a block is there; if so it stays for a while, for whoever asks.
     func keep(_ address: BlockAddress) -> Bool {
         guard let place = places[address] else { return false }
-        entries[place].awaitedSince = epoch
+        entries[place].awaitedSince = now
         return true
     }
 
@@ -88,9 +95,7 @@ public final class BlockCache {
 
     /// Notes that a block that somebody waits for cannot be had.
     func insert(failure: SegmentFileError, _ address: BlockAddress) {
-        // A file that is gone was replaced: whoever waits looks again where its key is now.
-        if case .missing = failure { return }
-        unreadable[address] = (failure, epoch)
+        unreadable[address] = (failure, now)
     }
 
     /// Why a block could not be had lately, nil if nobody has tried.
@@ -107,17 +112,17 @@ public final class BlockCache {
         entries.append(
             Entry(
                 address: address, content: content, isUsed: false, isFound: !isAwaited,
-                awaitedSince: isAwaited ? epoch : nil))
+                awaitedSince: isAwaited ? now : nil))
         byteCount += content.allocatedBytes + Self.entryBytes
     }
 
-    private func makeRoom(_ wanted: Int) {
-        // Twice around: the first time takes the marks.
-        var steps = 2 * entries.count
+    /// - Parameter steps: How many blocks the hand passes at most: many may be awaited.
+    private func makeRoom(_ wanted: Int, steps: Int = stepsMax) {
+        var steps = steps
         while byteCount + wanted > byteCountMax, steps > 0, !entries.isEmpty {
             steps -= 1
             if hand >= entries.count { hand = 0 }
-            if let since = entries[hand].awaitedSince, epoch &- since < 2 {
+            if let since = entries[hand].awaitedSince, now &- since < Self.awaitedSecondsMax {
                 hand += 1
             } else if entries[hand].isUsed {
                 entries[hand].isUsed = false
@@ -141,12 +146,13 @@ public final class BlockCache {
         }
     }
 
-    /// Time passes: what has been awaited for two calls may go, and what could not be read is tried
-    /// again.
-    func advance() {
-        epoch &+= 1
-        unreadable = unreadable.filter { epoch &- $0.value.epoch < 2 }
-        makeRoom(0)
+    /// Time passes: what nobody has come for may go, and what could not be read is tried again.
+    ///
+    /// - Parameter seconds: A clock's.
+    func advance(to seconds: UInt32) {
+        now = seconds
+        unreadable = unreadable.filter { now &- $0.value.time < Self.unreadableSeconds }
+        makeRoom(0, steps: 2 * entries.count)
     }
 
     /// Forgets everything.

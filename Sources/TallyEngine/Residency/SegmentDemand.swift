@@ -1,10 +1,12 @@
-/// How much each segment of a table is asked for: a count of uses that halves with every survey.
+/// How much each segment of a table is asked for: a count of uses that fades with time.
 struct SegmentDemand {
     private var scores: [Double] = []
 
     /// Adds the uses of segment `index` since the last survey.
-    mutating func advance(_ index: Int, _ uses: UInt32) -> Double {
-        scores[index] = scores[index] / 2 + Double(uses)
+    ///
+    /// - Parameter decay: What remains of those before.
+    mutating func advance(_ index: Int, _ uses: UInt32, decay: Double) -> Double {
+        scores[index] = scores[index] * decay + Double(uses)
         return scores[index]
     }
 

@@ -5,6 +5,9 @@ public protocol SegmentFile: AnyObject, Sendable {
     /// A number that no other segment of the data set ever has.
     var number: UInt64 { get }
 
+    /// Whether something in it is known to be damaged.
+    var isDamaged: Bool { get }
+
     /// Fills `buffer` with the segment's bytes from `offset` on. Any thread may call it.
     func read(
         at offset: Int, into buffer: UnsafeMutableRawBufferPointer

@@ -34,24 +34,29 @@ public struct IntegerMerge: Sendable {
     /// Segments without changes are taken over; of those with changes, blocks without changes are
     /// copied as they are. A segment that has shrunk is joined with its neighbour.
     ///
-    /// - Parameters: Whose segments they become, and up to which commit group.
+    /// - Parameters:
+    ///   - place: Whose segments they become; so say the next ones.
+    ///   - sequence: The commit group up to which they are.
+    ///   - settle: Called with each new segment, in order; what it returns takes its place.
     /// - Throws: If a cold segment cannot be read.
     /// - Complexity: O(changes × log changes + records of the segments that have any).
     public func run(
-        place: PartitionPlace, family: UInt32, sequence: UInt64, identity: LogIdentity
+        place: PartitionPlace, family: UInt32, sequence: UInt64, identity: LogIdentity,
+        settle: @escaping (Segment) -> Segment = { $0 }
     ) throws(SegmentFileError) -> [IntegerSegment] {
         // An import into an empty table is all there is.
         if segments.isEmpty, case .run(let run)? = frozen.last {
             let rest = IntegerMerge(
                 columns: columns, frozen: Array(frozen.dropLast()), segments: run.segments)
             return try rest.run(
-                place: place, family: family, sequence: sequence, identity: identity)
+                place: place, family: family, sequence: sequence, identity: identity,
+                settle: settle)
         }
         let header = SegmentHeader(
             kind: .integer, identity: identity, place: place, family: family,
             sequence: sequence, columns: columns)
         let changes = SortedChanges(frozen, columns: columns)
-        var output = SegmentOutput(header: header)
+        var output = SegmentOutput(header: header, settle: settle)
         var next = 0
         for (index, segment) in segments.enumerated() {
             // The first segment also takes what comes before it, each what comes before the next.
@@ -112,6 +117,7 @@ public struct IntegerMerge: Sendable {
                     reason: "block \(number): its checksum is wrong")
             }
             // A damaged one stays what it is, so that whoever asks for its keys is told.
+            if isDamaged { output.noteDamage() }
             if isUntouched, map == nil, output.takesBlock || isDamaged {
                 output.append(block: block, firstKey: firstKey, lastKey: lastKeyBound)
                 continue
@@ -195,11 +201,15 @@ private struct SegmentOutput: ~Copyable {
     /// Size from which on a new segment begins, bytes.
     var cutBytes = IntegerMerge.segmentBytes
 
-    init(header: SegmentHeader) {
+    init(header: SegmentHeader, settle: @escaping (Segment) -> Segment) {
+        self.settle = settle
         builder = IntegerSegmentBuilder(header: header)
         columnCount = header.columns.count
     }
 
+    private let settle: (Segment) -> Segment
+    /// Whether a damaged block is in the segment in the making.
+    private var hasDamage = false
     /// Whether all that the segment in the making is made of was cold.
     private var isOfColdOrigin = false
 
@@ -214,8 +224,13 @@ private struct SegmentOutput: ~Copyable {
     }
 
     mutating func take(_ segment: IntegerSegment) {
-        segments.append(segment)
+        // An imported one has no file of its own yet.
+        segments.append(
+            segment.file == nil ? settle(segment) as? IntegerSegment ?? segment : segment)
     }
+
+    /// A damaged block follows.
+    mutating func noteDamage() { hasDamage = true }
 
     /// Records of a segment follow.
     mutating func note(_ segment: IntegerSegment) {
@@ -267,7 +282,9 @@ private struct SegmentOutput: ~Copyable {
     private mutating func close() {
         guard let segment = builder.finish() else { return }
         segment.isOfColdOrigin = isOfColdOrigin
-        segments.append(segment)
+        segment.hasDamage = hasDamage
+        hasDamage = false
+        if let settled = settle(segment) as? IntegerSegment { segments.append(settled) }
     }
 
     consuming func finish() -> [IntegerSegment] {

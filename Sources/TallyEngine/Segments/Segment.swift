@@ -53,6 +53,9 @@ public class Segment: @unchecked Sendable {
     public private(set) var file: (any SegmentFile)?
     /// Whether a merge made it of cold segments alone, so that nobody will miss it in memory.
     public internal(set) var isOfColdOrigin = false
+    /// Whether a merge has carried a damaged block along, so that it must never be in memory, where
+    /// nobody would look at its checksum.
+    public internal(set) var hasDamage = false
 
     /// A hot segment's bytes, as its file has them.
     public var bytes: UnsafeRawBufferPointer {
@@ -207,6 +210,15 @@ public class Segment: @unchecked Sendable {
 
     /// Whether this is a cold segment that would be better with a filter.
     public var lacksFilter: Bool { isCold && filter == nil && hasGaps }
+
+    /// Whether a cold segment may have a key of this hash.
+    ///
+    /// Where there is damage every block is looked at: a key that is not there must not come to be in
+    /// the range of a damaged block, which no merge could take apart.
+    func mayContain(_ hash: UInt64) -> Bool {
+        guard let filter, file?.isDamaged == false else { return true }
+        return filter.mayContain(hash)
+    }
 
     /// Block `number`, to be read from the disk.
     func coldBlock(_ number: Int, _ range: Range<Int>) -> ColdBlock {

@@ -16,11 +16,15 @@ public struct StringMerge: Sendable {
 
     /// Makes the segments that hold everything, as `IntegerMerge` does.
     ///
-    /// - Parameters: Whose segments they become, and up to which commit group.
+    /// - Parameters:
+    ///   - place: Whose segments they become; so say the next ones.
+    ///   - sequence: The commit group up to which they are.
+    ///   - settle: Called with each new segment, in order; what it returns takes its place.
     /// - Throws: If a cold segment cannot be read.
     /// - Complexity: O(changes × log changes + records of the segments that have any).
     public func run(
-        place: PartitionPlace, family: UInt32, sequence: UInt64, identity: LogIdentity
+        place: PartitionPlace, family: UInt32, sequence: UInt64, identity: LogIdentity,
+        settle: @escaping (Segment) -> Segment = { $0 }
     ) throws(SegmentFileError) -> [StringSegment] {
         // An import into an empty table is all there is.
         if segments.isEmpty, case .run(let run)? = frozen.last {
@@ -28,13 +32,14 @@ public struct StringMerge: Sendable {
                 columns: columns, keepsZeroRows: keepsZeroRows, frozen: Array(frozen.dropLast()),
                 segments: run.segments)
             return try rest.run(
-                place: place, family: family, sequence: sequence, identity: identity)
+                place: place, family: family, sequence: sequence, identity: identity,
+                settle: settle)
         }
         let header = SegmentHeader(
             kind: .string, identity: identity, place: place, family: family,
             sequence: sequence, columns: columns)
         let changes = StringChanges(frozen, columns: columns, keepsZeroRows: keepsZeroRows)
-        var output = StringSegmentOutput(header: header)
+        var output = StringSegmentOutput(header: header, settle: settle)
         var next = 0
         for (index, segment) in segments.enumerated() {
             let end =
@@ -86,6 +91,7 @@ public struct StringMerge: Sendable {
                     reason: "block \(number): its checksum is wrong")
             }
             // A damaged one stays what it is, so that whoever asks for its keys is told.
+            if isDamaged { output.noteDamage() }
             if next == end, map == nil, output.takesBlock || isDamaged {
                 output.append(block: view.block(number), separator: view.separator(number))
                 continue
@@ -128,13 +134,17 @@ private struct StringSegmentOutput: ~Copyable {
     /// Size from which on a new segment begins, bytes.
     var cutBytes = IntegerMerge.segmentBytes
 
-    init(header: SegmentHeader) {
+    init(header: SegmentHeader, settle: @escaping (Segment) -> Segment) {
+        self.settle = settle
         builder = StringSegmentBuilder(header: header)
         row = .allocate(capacity: header.columns.count)
     }
 
     deinit { row.deallocate() }
 
+    private let settle: (Segment) -> Segment
+    /// Whether a damaged block is in the segment in the making.
+    private var hasDamage = false
     /// Whether all that the segment in the making is made of was cold.
     private var isOfColdOrigin = false
 
@@ -148,7 +158,14 @@ private struct StringSegmentOutput: ~Copyable {
             segment.header, waitingBytes: builder.byteCount, changeCount: changeCount)
     }
 
-    mutating func take(_ segment: StringSegment) { segments.append(segment) }
+    mutating func take(_ segment: StringSegment) {
+        // An imported one has no file of its own yet.
+        segments.append(
+            segment.file == nil ? settle(segment) as? StringSegment ?? segment : segment)
+    }
+
+    /// A damaged block follows.
+    mutating func noteDamage() { hasDamage = true }
 
     /// Records of a segment follow.
     mutating func note(_ segment: StringSegment) {
@@ -180,7 +197,9 @@ private struct StringSegmentOutput: ~Copyable {
     private mutating func close() {
         guard let segment = builder.finish() else { return }
         segment.isOfColdOrigin = isOfColdOrigin
-        segments.append(segment)
+        segment.hasDamage = hasDamage
+        hasDamage = false
+        if let settled = settle(segment) as? StringSegment { segments.append(settled) }
     }
 
     consuming func finish() -> [StringSegment] {

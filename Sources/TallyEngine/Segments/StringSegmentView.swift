@@ -90,16 +90,18 @@ struct StringSegmentView: SegmentView {
     func blocks(startingWith prefix: UnsafeRawBufferPointer) -> Range<Int> {
         let first = blockNumber(prefix)
         var end = first + 1
-        while end < blockCount {
-            let separator = separator(end)
-            let shared = min(separator.count, prefix.count)
-            let order = Bytes.compare(
-                UnsafeRawBufferPointer(rebasing: separator[..<shared]),
-                UnsafeRawBufferPointer(rebasing: prefix[..<shared]))
-            if order > 0 { break }
-            end += 1
-        }
+        while end < blockCount, mayStart(end, with: prefix) { end += 1 }
         return first..<end
+    }
+
+    /// Whether block `number` may have keys starting with `prefix`, and is not behind all of them.
+    func mayStart(_ number: Int, with prefix: UnsafeRawBufferPointer) -> Bool {
+        let separator = separator(number)
+        let shared = min(separator.count, prefix.count)
+        let order = Bytes.compare(
+            UnsafeRawBufferPointer(rebasing: separator[..<shared]),
+            UnsafeRawBufferPointer(rebasing: prefix[..<shared]))
+        return order <= 0
     }
 
     /// Asks the memory system for block `number`.

@@ -101,9 +101,9 @@ extension IntegerTable {
     /// Calls `body` with every segment and how much it is asked for, of late and before.
     ///
     /// - Complexity: O(segments).
-    mutating func survey(_ body: (Segment, _ demand: Double) -> Void) {
+    mutating func survey(decay: Double, _ body: (Segment, _ demand: Double) -> Void) {
         for (index, segment) in segments.enumerated() {
-            body(segment, demand.advance(index, uses[index]))
+            body(segment, demand.advance(index, uses[index], decay: decay))
             uses[index] = 0
         }
     }

@@ -263,7 +263,7 @@ public struct IntegerTable: ~Copyable {
         let segment = segments[Int(lookup.segment)]
         let block = Int(lookup.block)
         guard lookup.key >= view.firstKeys[block], lookup.key <= view.lastKey,
-            segment.filter?.mayContain(lookup.hash) ?? true
+            segment.mayContain(lookup.hash)
         else { return nil }
         return segment.coldBlock(block, view.blockRange(block))
     }

@@ -84,9 +84,9 @@ extension StringTable {
     // MARK: Residency
 
     /// Calls `body` with every segment and how much it is asked for, as `IntegerTable.survey`.
-    mutating func survey(_ body: (Segment, _ demand: Double) -> Void) {
+    mutating func survey(decay: Double, _ body: (Segment, _ demand: Double) -> Void) {
         for (index, segment) in segments.enumerated() {
-            body(segment, demand.advance(index, uses[index]))
+            body(segment, demand.advance(index, uses[index], decay: decay))
             uses[index] = 0
         }
     }
@@ -123,8 +123,11 @@ extension StringTable {
     }
 
     /// As `forEach`, until `body` says that it has seen enough.
+    ///
+    /// - Parameter readingAll: Whether blocks are read from the disk; otherwise `body` is called with what
+    ///   such a block's keys begin with.
     borrowing func visit(
-        startingWith prefix: [UInt8],
+        startingWith prefix: [UInt8], readingAll: Bool = true,
         _ body: (UnsafeRawBufferPointer, UnsafePointer<UInt64>) -> Bool
     ) {
         let row = UnsafeMutablePointer<UInt64>.allocate(capacity: SegmentHeader.columnsMax)
@@ -147,12 +150,19 @@ extension StringTable {
                 goesOn = body(key, row)
             }
         }
-        for (index, segment) in segments.enumerated() {
-            let blocks = prefix.withUnsafeBytes { segment.view.blocks(startingWith: $0) }
+        for index in segmentRange(startingWith: prefix) {
+            let view = segments[index].view
+            let blocks = prefix.withUnsafeBytes { view.blocks(startingWith: $0) }
             for number in blocks where goesOn {
+                if !readingAll, view.isCold, let cold = coldBlock(index, number, hash: nil),
+                    !cache.contains(cold.address)
+                {
+                    goesOn = body(view.separator(number), row)
+                    continue
+                }
                 // What cannot be read is left out.
                 guard let block = blockBytes(index, number, hash: nil) else { continue }
-                let layout = segment.view.layout(of: block)
+                let layout = view.layout(of: block)
                 var rank = 0
                 layout.forEachKey { key in
                     defer { rank += 1 }

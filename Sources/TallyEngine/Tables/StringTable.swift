@@ -190,7 +190,7 @@ public struct StringTable: ~Copyable {
 
     borrowing func coldBlock(_ index: Int, _ number: Int, hash: UInt64?) -> ColdBlock? {
         let segment = segments[index]
-        if let hash, let filter = segment.filter, !filter.mayContain(hash) { return nil }
+        if let hash, !segment.mayContain(hash) { return nil }
         return segment.coldBlock(number, segment.view.blockRange(number))
     }
 
@@ -271,14 +271,31 @@ public struct StringTable: ~Copyable {
 
     /// Whether there is a record of a key that starts with `prefix`.
     ///
+    /// Where such keys have been removed lately and are on disk only, they may still count, until the next
+    /// merge: it does not read more of the disk than `missingBlock(startingWith:)` asks for.
+    ///
     /// - Complexity: O(changed records + log records) but where such keys have been removed lately.
     borrowing func containsPrefix(_ prefix: [UInt8]) -> Bool {
         var isFound = false
-        visit(startingWith: prefix) { _, _ in
+        visit(startingWith: prefix, readingAll: false) { _, _ in
             isFound = true
             return false
         }
         return isFound
+    }
+
+    /// The segments that may have keys that start with `prefix`.
+    borrowing func segmentRange(startingWith prefix: [UInt8]) -> Range<Int> {
+        prefix.withUnsafeBytes { prefix in
+            guard let first = segmentIndex(prefix) else { return 0..<0 }
+            var end = first + 1
+            while end < segments.count,
+                segments[end].view.mayStart(0, with: prefix)
+            {
+                end += 1
+            }
+            return first..<end
+        }
     }
 
     /// A block that must be read before `containsPrefix` need not wait, nil if there is none.
@@ -286,9 +303,9 @@ public struct StringTable: ~Copyable {
     /// Only the first two of those that may have such keys: the second begins with one.
     borrowing func missingBlock(startingWith prefix: [UInt8]) -> ColdBlock? {
         guard coldCount > 0 else { return nil }
-        for (index, segment) in segments.enumerated() where segment.isCold {
-            let blocks = prefix.withUnsafeBytes { segment.view.blocks(startingWith: $0) }
-            for number in blocks.prefix(2) {
+        for index in segmentRange(startingWith: prefix).prefix(2) where segments[index].isCold {
+            let view = segments[index].view
+            for number in prefix.withUnsafeBytes({ view.blocks(startingWith: $0) }).prefix(2) {
                 if let block = coldBlock(index, number, hash: nil), !cache.keep(block.address) {
                     return block
                 }

@@ -45,19 +45,25 @@ public struct TableMerge: Sendable {
 
     /// Makes the segments that hold everything; some of them may be those that there are.
     ///
-    /// - Parameters: Whose segments they become, and up to which commit group.
+    /// - Parameters:
+    ///   - place: Whose segments they become.
+    ///   - sequence: The commit group up to which they are.
+    ///   - settle: Called with each new segment, in order; what it returns takes its place.
     /// - Throws: If a cold segment cannot be read.
     /// - Complexity: O(changes × log changes + records of the segments that have any).
     public func run(
-        place: PartitionPlace, sequence: UInt64, identity: LogIdentity
+        place: PartitionPlace, sequence: UInt64, identity: LogIdentity,
+        settle: @escaping (Segment) -> Segment = { $0 }
     ) throws(SegmentFileError) -> [Segment] {
         switch input {
         case .integer(let merge):
             try merge.run(
-                place: place, family: family, sequence: sequence, identity: identity)
+                place: place, family: family, sequence: sequence, identity: identity,
+                settle: settle)
         case .string(let merge):
             try merge.run(
-                place: place, family: family, sequence: sequence, identity: identity)
+                place: place, family: family, sequence: sequence, identity: identity,
+                settle: settle)
         }
     }
 }

@@ -31,7 +31,11 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     private let identity: LogIdentity
     private let epoch: UInt32
     /// The manifest on disk.
-    private var published: Manifest?
+    private var published: Manifest? {
+        didSet { publishedNumbers = Set(published?.segments.map(\.number) ?? []) }
+    }
+    /// The files that it names.
+    private var publishedNumbers: Set<UInt64> = []
     private var nextNumber: UInt64
     /// Files that were written and that no manifest names yet.
     private var unpublished: Set<UInt64> = []
@@ -92,6 +96,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         self.identity = identity
         self.epoch = epoch
         self.published = published
+        publishedNumbers = Set(published?.segments.map(\.number) ?? [])
         self.nextNumber = nextNumber
         self.hasher = hasher
         self.filterBits = filterBits
@@ -171,6 +176,15 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
 
     // MARK: One partition
 
+    /// What has become of a partition's tables, before the partition knows.
+    private struct Merged {
+        var results: [(merge: TableMerge, segments: [Segment])] = []
+        /// Segments of tables without changes that were written anew, because their files are damaged.
+        var replacements: [(old: Segment, twin: Segment)] = []
+        var written: [UInt64] = []
+        var failure: CheckpointError?
+    }
+
     /// Merges what has changed in the next partition, writes what is new, and has the partition go on
     /// with that.
     ///
@@ -178,84 +192,107 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     /// with their new segments, whose files the next round will name.
     private func mergePartition(_ round: inout Round) throws(CheckpointError) {
         let partition = round.tables.count
-        var tables: [Manifest.Table] = []
-        var results: [(merge: TableMerge, segments: [Segment])] = []
+        var merged = Merged()
         let merges = round.merges[partition]
         round.merges[partition] = []
-        var written: [UInt64] = []
-        do throws(CheckpointError) {
-            for merge in merges {
-                let segments = try run(merge, round, partition, &written)
-                results.append((merge, segments))
-                if segments.isEmpty { continue }
-                tables.append(
-                    Manifest.Table(
-                        family: merge.family, segments: segments.compactMap(\.stored?.reference)))
-            }
-        } catch {
+        for merge in merges where merged.failure == nil {
+            run(merge, round, partition, &merged)
+        }
+        if let failure = merged.failure {
             // What cannot be removed now is a stray, and goes at the next start.
-            try? CheckpointFiles.removeSegments(written, on: disk)
-            unpublished.subtract(written)
-            throw error
+            remove(merged.written)
+            throw failure
         }
-        node.adopt(results.filter { $0.merge.layerCount > 0 }, partition: partition)
-        round.tables.append(tables)
-        round.writtenCount += written.count
+        // From here on nothing fails.
+        node.adopt(merged.results.filter { $0.merge.layerCount > 0 }, partition: partition)
+        var kept: [ObjectIdentifier: Segment] = [:]
+        for (old, twin) in merged.replacements
+        where !node.replace(old, with: twin, partition: partition) {
+            // It has gone its way meanwhile, and reads from its old file.
+            kept[ObjectIdentifier(twin)] = old
+            if let number = twin.stored?.number { remove([number]) }
+        }
+        round.tables.append(
+            merged.results.filter { !$0.segments.isEmpty }.map { result in
+                Manifest.Table(
+                    family: result.merge.family,
+                    segments: result.segments.compactMap { segment in
+                        (kept[ObjectIdentifier(segment)] ?? segment).stored?.reference
+                    })
+            })
+        round.writtenCount += merged.written.count
     }
 
-    /// Merges what one table has set aside.
-    ///
-    /// - Returns: its segments, all with files.
+    private func remove(_ written: [UInt64]) {
+        try? CheckpointFiles.removeSegments(written, on: disk)
+        unpublished.subtract(written)
+    }
+
+    /// Merges what one table has set aside; all its segments then have files, unless something failed.
     private func run(
-        _ merge: TableMerge, _ round: Round, _ partition: Int, _ written: inout [UInt64]
-    ) throws(CheckpointError) -> [Segment] {
-        let merged: [Segment]
-        do throws(SegmentFileError) {
-            merged =
-                merge.layerCount == 0
-                ? merge.segments
-                : try merge.run(
+        _ merge: TableMerge, _ round: Round, _ partition: Int, _ merged: inout Merged
+    ) {
+        var segments = merge.segments
+        if merge.layerCount > 0 {
+            var written: [UInt64] = []
+            var failure: CheckpointError?
+            do throws(SegmentFileError) {
+                segments = try merge.run(
                     place: PartitionPlace(number: partition, count: node.partitionCount),
-                    sequence: round.sequence, identity: identity)
-        } catch {
-            throw .segment(error)
-        }
-        var segments: [Segment] = []
-        for segment in merged {
-            if let stored = segment.stored, !stored.isDamaged || segment.isCold {
-                segments.append(segment)
-                continue
+                    sequence: round.sequence, identity: identity,
+                    settle: { self.settle($0, &written, &failure) })
+            } catch {
+                noteDamage(error, merge)
+                failure = failure ?? .segment(error)
             }
-            // One whose file is damaged is written anew, as a twin.
-            let fresh = segment.stored == nil ? segment : segment.copied()
-            fresh.settle(in: SegmentOnDisk(try write(fresh, &written), disk))
-            let isColdAtOnce = fresh.isOfColdOrigin && node.memoryBytesMax != nil
-            let settled =
-                isColdAtOnce ? fresh.cooled(filterBits: filterBits, hasher: hasher) : fresh
-            if segment.stored != nil, merge.layerCount == 0 {
-                node.replace(segment, with: settled, partition: partition)
-            }
-            segments.append(settled)
+            merged.written += written
+            merged.failure = failure
         }
-        return segments
+        guard merged.failure == nil else { return }
+        for (index, segment) in segments.enumerated() {
+            guard segment.stored?.isDamaged == true, !segment.isCold else { continue }
+            let twin = settle(segment.copied(), &merged.written, &merged.failure)
+            if merge.layerCount == 0 { merged.replacements.append((segment, twin)) }
+            segments[index] = twin
+        }
+        merged.results.append((merge, segments))
     }
 
-    private func write(
-        _ segment: Segment, _ written: inout [UInt64]
-    ) throws(CheckpointError) -> Manifest.Segment {
+    /// A cold segment turned out to be damaged where there are changes: new ones are refused from now on.
+    private func noteDamage(_ error: SegmentFileError, _ merge: TableMerge) {
+        guard case .damaged(let file, _) = error else { return }
+        for segment in merge.segments where segment.file?.number == file {
+            segment.stored?.isDamaged = true
+        }
+    }
+
+    /// Writes a segment to a file of its own; what need not be in memory stays there only.
+    private func settle(
+        _ segment: Segment, _ written: inout [UInt64], _ failure: inout CheckpointError?
+    ) -> Segment {
+        guard failure == nil else { return segment }
         let number = nextNumber
         nextNumber += 1
         do throws(DiskError) {
             try CheckpointFiles.writeSegment(segment.bytes, number: number, on: disk)
         } catch {
-            throw .disk(error)
+            failure = .disk(error)
+            return segment
         }
         written.append(number)
         unpublished.insert(number)
         bytesWritten += segment.bytes.count
-        return Manifest.Segment(
-            number: number, byteCount: UInt64(segment.bytes.count),
-            headerChecksum: segment.headerChecksum)
+        let stored = SegmentOnDisk(
+            Manifest.Segment(
+                number: number, byteCount: UInt64(segment.bytes.count),
+                headerChecksum: segment.headerChecksum), disk)
+        segment.settle(in: stored)
+        if segment.hasDamage {
+            stored.isDamaged = true
+            return segment.cooled(filterBits: 0, hasher: hasher)
+        }
+        guard segment.isOfColdOrigin, node.memoryBytesMax != nil else { return segment }
+        return segment.cooled(filterBits: filterBits, hasher: hasher)
     }
 
     // MARK: Scrubbing
@@ -280,6 +317,8 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     public func scrubNext() -> (file: String, damage: String?)? {
         guard let manifest = published, let next = unscrubbed.popLast() else { return nil }
         let name = CheckpointFiles.segmentName(next.file.number)
+        // A checkpoint may have replaced it since the scrub began.
+        guard publishedNumbers.contains(next.file.number) else { return (name, nil) }
         do throws(StorageError) {
             let segment = try SegmentLoader(
                 disk: disk, manifest: manifest, partition: next.partition, family: next.family
@@ -291,7 +330,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             }
             return (name, nil)
         } catch {
-            node.noteDamaged(next.file.number, partition: next.partition)
+            node.noteDamaged(next.file.number, next.partition)
             return (name, "\(error)")
         }
     }

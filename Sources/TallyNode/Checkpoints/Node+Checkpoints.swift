@@ -28,7 +28,7 @@ extension Node {
         CheckpointCut(
             sequence: openSequence.pointee - 1,
             schema: partitions.partition(0).pointee.schema,
-            merges: (0..<partitionCount).map { partitions.partition($0).pointee.freeze() })
+            merges: (0..<partitionCount).map { changeSegments($0) { $0.freeze() } })
     }
 
     /// Takes over what merges of a partition have made.
@@ -46,15 +46,21 @@ extension Node {
     ) -> Result {
         let pointer = partitions.partition(partition)
         let bytesBefore = pointer.pointee.allocatedBytes
-        let segmentsBefore = pointer.pointee.tableBytes.segments
-        let coldBefore = pointer.pointee.coldCount
         let result = body(&pointer.pointee)
         memoryBytes.wrappingAdd(
             pointer.pointee.allocatedBytes - bytesBefore, ordering: .relaxed)
-        segmentBytes.wrappingAdd(
-            pointer.pointee.tableBytes.segments - segmentsBefore, ordering: .relaxed)
-        coldSegments.wrappingAdd(pointer.pointee.coldCount - coldBefore, ordering: .relaxed)
+        settleAccount(partition)
         return result
+    }
+
+    /// Brings what is known of a partition's segments up to date. Call under its lock.
+    func settleAccount(_ partition: Int) {
+        let pointer = partitions.partition(partition)
+        let (byteCount, cold) = (pointer.pointee.tableBytes.segments, pointer.pointee.coldCount)
+        segmentBytes.wrappingAdd(
+            byteCount - segmentAccounts[partition].byteCount, ordering: .relaxed)
+        coldSegments.wrappingAdd(cold - segmentAccounts[partition].cold, ordering: .relaxed)
+        segmentAccounts[partition] = (byteCount, cold)
     }
 
     /// Memory that changes since the last checkpoint take, and all segments, bytes.

@@ -22,7 +22,45 @@ public final class BlockReader: Sendable {
     }
 
     private let queue = WorkQueue<NeededBlock>()
-    private let waiting = Locked<[BlockAddress: [Ticket]]>([:])
+    private struct State {
+        var waiting: [BlockAddress: [Ticket]] = [:]
+        /// Blocks that somebody waits for, each as often as somebody does.
+        var awaitedCount = 0
+        /// Requests that wait until there are fewer.
+        var deferred: [(blocks: [NeededBlock], ticket: Ticket)] = []
+
+        /// - Returns: what is to be read now.
+        mutating func add(_ blocks: [NeededBlock], _ ticket: Ticket) -> [NeededBlock] {
+            guard awaitedCount == 0 || awaitedCount + blocks.count <= Limits.blocksAwaitedMax else {
+                deferred.append((blocks, ticket))
+                return []
+            }
+            awaitedCount += blocks.count
+            return blocks.filter { block in
+                let isNew = waiting[block.block.address] == nil
+                waiting[block.block.address, default: []].append(ticket)
+                return isNew
+            }
+        }
+
+        /// A block is there, or cannot be had.
+        ///
+        /// - Returns: who waited for it, and what is to be read now.
+        mutating func remove(_ address: BlockAddress) -> ([Ticket], [NeededBlock]) {
+            let tickets = waiting.removeValue(forKey: address) ?? []
+            awaitedCount -= tickets.count
+            var new: [NeededBlock] = []
+            while let next = deferred.first,
+                awaitedCount == 0 || awaitedCount + next.blocks.count <= Limits.blocksAwaitedMax
+            {
+                deferred.removeFirst()
+                new += add(next.blocks, next.ticket)
+            }
+            return (tickets, new)
+        }
+    }
+
+    private let state = Locked<State>(State())
     private let threads = Locked<[DedicatedThread]>([])
     private let reads = Atomic<Int>(0)
     private let readBytes = Atomic<Int>(0)
@@ -41,14 +79,7 @@ public final class BlockReader: Sendable {
     func request(_ blocks: [NeededBlock], _ onDone: @escaping @Sendable () -> Void) {
         precondition(!blocks.isEmpty, "waiting for nothing")
         let ticket = Ticket(missing: blocks.count, onDone)
-        let new = waiting.withLock { waiting in
-            blocks.filter { block in
-                let isNew = waiting[block.block.address] == nil
-                waiting[block.block.address, default: []].append(ticket)
-                return isNew
-            }
-        }
-        queue.append(new)
+        queue.append(state.withLock { $0.add(blocks, ticket) })
     }
 
     /// Reads one block that is waited for, if there is any.
@@ -70,7 +101,8 @@ public final class BlockReader: Sendable {
         readBytes.wrappingAdd(needed.block.byteCount, ordering: .relaxed)
         let result = Result { () throws(SegmentFileError) in try needed.block.read() }
         insert(needed, result)
-        let tickets = waiting.withLock { $0.removeValue(forKey: needed.block.address) } ?? []
+        let (tickets, new) = state.withLock { $0.remove(needed.block.address) }
+        queue.append(new)
         for ticket in tickets { ticket.noteOne() }
     }
 

@@ -59,23 +59,39 @@ extension Node {
     }
 
     /// Looks at all segments of a partition, and lets time pass for its cache.
-    func survey(_ partition: Int) -> [Partition.Resident] {
+    ///
+    /// - Parameters:
+    ///   - seconds: A clock's.
+    ///   - decay: What remains of the demand of before.
+    func survey(_ partition: Int, seconds: UInt32, decay: Double) -> [Partition.Resident] {
         locks[lockIndex(partition)].withLock { _ in
+            settleAccount(partition)
             let pointer = partitions.partition(partition)
             pointer.pointee.setCacheBytesMax(cacheBytesMax / partitionCount)
-            return pointer.pointee.survey()
+            return pointer.pointee.survey(seconds: seconds, decay: decay)
         }
     }
 
-    /// Puts a segment's twin in its place, if it is still there.
-    func replace(_ segment: Segment, with twin: Segment, partition: Int) {
+    /// Puts a segment's twin in its place, if it is still there. One whose file is damaged stays in
+    /// memory until it has been written anew.
+    ///
+    /// - Returns: whether it was there, and has been replaced.
+    func replace(_ segment: Segment, with twin: Segment, partition: Int) -> Bool {
         locks[lockIndex(partition)].withLock { _ in
-            _ = changeSegments(partition) { $0.replace(segment, with: twin) }
+            if !segment.isCold, twin.isCold, twin.stored?.isDamaged == true { return false }
+            return changeSegments(partition) { $0.replace(segment, with: twin) }
+        }
+    }
+
+    /// Whether a segment is still part of its partition.
+    func contains(_ segment: Segment, partition: Int) -> Bool {
+        locks[lockIndex(partition)].withLock { _ in
+            partitions.partition(partition).pointee.segments.contains { $0 === segment }
         }
     }
 
     /// Takes note that a segment's file is damaged: a hot one is written anew, a cold one stays.
-    func noteDamaged(_ file: UInt64, partition: Int) {
+    func noteDamaged(_ file: UInt64, _ partition: Int) {
         locks[lockIndex(partition)].withLock { _ in
             for segment in partitions.partition(partition).pointee.segments
             where segment.file?.number == file {

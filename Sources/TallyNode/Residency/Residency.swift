@@ -1,6 +1,7 @@
 import TallyCore
 import TallyEngine
 import TallyStorage
+internal import Glibc
 internal import Synchronization
 
 /// What is in memory, all partitions together.
@@ -40,6 +41,9 @@ public final class Residency: @unchecked Sendable {
     /// Bits of the fingerprints of cold segments' filters; 0 for none.
     private let filterBits: Int
     private var actions: [Action] = []
+    /// When files that could not be read may be tried again, seconds.
+    private var notBefore: [UInt64: UInt32] = [:]
+    private var lastPlanSeconds: Double?
 
     private struct Action {
         let kind: Kind
@@ -70,6 +74,8 @@ public final class Residency: @unchecked Sendable {
     /// at least: moving one costs a read of all of it.
     private static var swapFactor: Double { 2 }
     private static var swapUsesMin: Double { 32 }
+    /// Wait before a file that could not be read is tried again, seconds.
+    private static var retrySeconds: UInt32 { 60 }
 
     init(node: Node, clock: any Clock, hasher: KeyHasher, filterBits: Int) {
         self.node = node
@@ -84,6 +90,7 @@ public final class Residency: @unchecked Sendable {
         guard let action = actions.popLast() else { return .idle }
         switch action.kind {
         case .cool:
+            guard action.segment.stored?.isDamaged == false else { return .working }
             replace(action, with: action.segment.cooled(filterBits: filterBits, hasher: hasher))
             return .working
         case .warm, .filter: return load(action)
@@ -91,7 +98,8 @@ public final class Residency: @unchecked Sendable {
     }
 
     private func replace(_ action: Action, with twin: Segment) {
-        node.replace(action.segment, with: twin, partition: action.partition)
+        // If it is not there any more, so be it.
+        _ = node.replace(action.segment, with: twin, partition: action.partition)
     }
 
     private func load(_ action: Action) -> Step {
@@ -108,11 +116,24 @@ public final class Residency: @unchecked Sendable {
                     ? warm : warm.cooled(filterBits: filterBits, hasher: hasher))
             return .working
         } catch {
-            // Replaced by a merge meanwhile.
-            if case .missing = error { return .working }
-            action.segment.stored?.isDamaged = true
+            // A merge may have replaced it meanwhile.
+            guard node.contains(action.segment, partition: action.partition) else {
+                return .working
+            }
+            if case .damaged(let file, _) = error { node.noteDamaged(file, action.partition) }
+            notBefore[action.segment.file?.number ?? 0] = seconds + Self.retrySeconds
             return .damaged("\(error)")
         }
+    }
+
+    private var seconds: UInt32 {
+        UInt32(truncatingIfNeeded: clock.monotonicNanoseconds() / 1_000_000_000)
+    }
+
+    /// Whether a segment's file is worth reading.
+    private func isReadable(_ segment: Segment) -> Bool {
+        guard let stored = segment.stored, !stored.isDamaged else { return false }
+        return notBefore[stored.number].map { seconds >= $0 } ?? true
     }
 
     // MARK: Planning
@@ -138,8 +159,13 @@ public final class Residency: @unchecked Sendable {
         let staleness = Staleness(
             node.schema.schema, partitionCount: node.partitionCount,
             nowMilliseconds: clock.wallMilliseconds())
+        let now = Double(clock.monotonicNanoseconds()) / 1e9
+        // Demand halves in a second.
+        let decay = lastPlanSeconds.map { exp2($0 - now) } ?? 1
+        lastPlanSeconds = now
+        notBefore = notBefore.filter { seconds < $0.value }
         for partition in 0..<node.partitionCount {
-            for resident in node.survey(partition) {
+            for resident in node.survey(partition, seconds: seconds, decay: decay) {
                 let segment = resident.segment
                 if !segment.isCold { hotBytes += segment.allocatedBytes }
                 candidates.append(
@@ -175,10 +201,13 @@ public final class Residency: @unchecked Sendable {
         var room = room
         var moved = 0
         var actions: [Action] = []
-        var leaving = candidates.filter { !$0.segment.isCold && !$0.isStale }
+        var leaving = candidates.filter {
+            !$0.segment.isCold && !$0.isStale && $0.segment.stored?.isDamaged == false
+        }
         for candidate in candidates where candidate.segment.isCold && !candidate.isStale {
-            let byteCount = Int(candidate.segment.header.byteCount)
-            guard candidate.segment.stored?.isDamaged == false else { continue }
+            // With what is made beside it in memory.
+            let byteCount = Int(candidate.segment.header.byteCount) * 9 / 8
+            guard isReadable(candidate.segment) else { continue }
             guard moved < Self.roundBytes else { break }
             var replaced: [Candidate] = []
             while room < byteCount, let last = leaving.last,
@@ -201,7 +230,7 @@ public final class Residency: @unchecked Sendable {
     private func filtering(_ candidates: [Candidate]) -> [Action] {
         guard filterBits > 0 else { return [] }
         return candidates.lazy
-            .filter { $0.segment.lacksFilter && $0.segment.stored?.isDamaged == false }
+            .filter { $0.segment.lacksFilter && self.isReadable($0.segment) }
             .prefix(64).map { self.action(.filter, $0) }
     }
 

@@ -22,7 +22,6 @@ extension CommandProcessor {
         case .backupStatus: backupStatus()
         case .lastSave: replies.integer(Int64(server.node.checkpoint.milliseconds / 1000))
         case .databaseSize: databaseSize()
-        case .objectEncoding: objectEncoding(&session)
         case .describe: describe()
         case .importStart: startImport()
         case .importCommit: commitImport()

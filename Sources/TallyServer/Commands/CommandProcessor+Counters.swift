@@ -94,18 +94,12 @@ extension CommandProcessor {
             count: UInt32(truncatingIfNeeded: batch.count &- first))
     }
 
-    /// `OBJECT ENCODING key`, outside of batches.
-    mutating func objectEncoding(_ session: inout Session) {
-        let plan: ReplyPlan
-        do throws(Refusal) {
-            plan = try readType(2, .encoding)
-        } catch {
-            return replies.error(bytes: error.message)
-        }
-        precondition(server.node.execute(&batch) == .done, "a read waits for nothing")
-        noteSequence(batch.latestSequence(0..<1))
-        replies.encode(plan, batch, catalog, session.version)
-        batch.removeAll()
+    /// Plans `OBJECT ENCODING key`.
+    ///
+    /// - Returns: nil for other subcommands.
+    mutating func planObject() throws(Refusal) -> ReplyPlan? {
+        guard arguments.count == 3, arguments[1].equalsIgnoringCase("encoding") else { return nil }
+        return try readType(2, .encoding)
     }
 
     /// Reads what a reply about a key's type needs.

@@ -197,6 +197,7 @@ struct CommandProcessor: ~Copyable {
                     guard flush() else { return .busy }
                     changesSchema = true
                     plan = try planSchemaChange()
+                case .object: plan = try planObject()
                 default: plan = try planCounter(command.id)
                 }
             }
@@ -222,6 +223,9 @@ struct CommandProcessor: ~Copyable {
         case .nothing: return nil
         case .blocks(let blocks):
             batch.removeLast(to: Int(plan.first))
+            guard blocks.count <= Limits.commandBlocksMax else {
+                return Dispatch(reject(owner, Self.tooManyBlocks(blocks.count), &session))
+            }
             return .missing(blocks)
         case .unreadable(let error):
             batch.removeLast(to: Int(plan.first))
@@ -284,6 +288,12 @@ struct CommandProcessor: ~Copyable {
 
     static func wrongArity(_ name: String) -> String {
         "ERR wrong number of arguments for '\(name)' command"
+    }
+
+    private static func tooManyBlocks(_ count: Int) -> Refusal {
+        Refusal(
+            "ERR this needs \(count) blocks from the disk, and a command may need "
+                + "\(Limits.commandBlocksMax): ask for fewer keys at a time")
     }
 
     private func unknown() -> Refusal {

@@ -12,7 +12,7 @@ TEST_FLAGS := --explicit-target-dependency-import-check error
 PRODUCT := .build/release/tally
 PYTHON := .venv/bin/python
 
-.PHONY: build run test unit clients sim sanitize fuzz bench bench-dense bench-engine lint clean
+.PHONY: build run test unit clients sim sanitize fuzz bench bench-dense bench-cold bench-engine lint clean
 
 build:
 	swift build $(PRODUCT_FLAGS)
@@ -61,6 +61,13 @@ bench-dense: build
 	swift build $(filter-out --product tally,$(PRODUCT_FLAGS)) --product EngineBenchmark
 	$(PYTHON) Benchmarks/dense.py --tally $(PRODUCT) --engine .build/release/EngineBenchmark \
 		--write docs
+
+# What a memory-limit costs, and how often the disk is read.
+bench-cold: build
+	Scripts/install-test-tools.sh
+	.venv/bin/pip install -q -r Benchmarks/requirements.txt
+	swift build $(filter-out --product tally,$(PRODUCT_FLAGS)) --product EngineBenchmark
+	$(PYTHON) Benchmarks/cold.py --tally $(PRODUCT) --engine .build/release/EngineBenchmark
 
 # The engine alone: sizes and speeds of segments and memtables, on generated records.
 bench-engine:

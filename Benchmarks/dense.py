@@ -281,7 +281,7 @@ def measure_strings(count, binary):
         row.tobytes() for row in letters[draw.integers(0, 64, (count, 16))]]
     hosts = (numpy.floor(draw.pareto(0.7, count)) % 2000).astype(int).tolist()
     ends = draw.integers(0, 2**63, count).tolist()
-    sets["like URLs, 60 bytes"] = [
+    sets["URLs of 60 bytes"] = [
         b"https://www.example%d.com/blog/posts/%x/comments" % each for each in zip(hosts, ends)]
     results = {}
     for name, keys in sets.items():

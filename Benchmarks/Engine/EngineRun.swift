@@ -147,11 +147,14 @@ struct EngineRun: ~Copyable {
         for index in 0..<partitionCount {
             tables[index].freeze()
             let input = tables[index].mergeInput
-            guard
-                let merged = try? input.run(
+            let merged: [IntegerSegment]
+            do throws(SegmentFileError) {
+                merged = try input.run(
                     place: PartitionPlace(number: index, count: partitionCount), family: 1,
                     sequence: 2, identity: Self.identity)
-            else { preconditionFailure("nothing here is on disk") }
+            } catch {
+                fatalError("nothing here is on disk: \(error)")
+            }
             tables[index].adopt(merged, merged: input.layerCount)
         }
         report("merge", Double(recordCount) / (seconds() - start) / 1e6, "million records a second")

@@ -65,8 +65,21 @@ public struct IntegerSegmentBuilder: ~Copyable {
         let target = values + waiting &* columnCount
         for column in 0..<columnCount { target[column] = row[column] }
         waiting &+= 1
-        if waiting == 2 &* blockRecords { encodeWaiting(blockRecords) }
+        if waiting == 2 &* blockRecords { encodeWaiting(firstBlockRecords) }
     }
+
+    /// How many of the records that wait go into the next block: more where most keys are far from their
+    /// neighbours, as blocks' headers weigh most there.
+    private var firstBlockRecords: Int {
+        var wide = 0
+        for index in 1..<waiting where keys[index] &- keys[index &- 1] >= Self.wideGap {
+            wide &+= 1
+        }
+        return 2 &* wide > waiting ? blockRecords &+ blockRecords / 2 : blockRecords
+    }
+
+    /// A gap between keys that is a wide one.
+    private static let wideGap: UInt64 = 1024
 
     /// Whether a whole block may follow without leaving a small one before it.
     var takesBlock: Bool { waiting == 0 || waiting >= blockRecords / 2 }

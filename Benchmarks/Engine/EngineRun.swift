@@ -73,7 +73,7 @@ struct EngineRun: ~Copyable {
         }
         var random = SystemRandomNumberGenerator()
         for index in 0..<partitionCount {
-            tables[index].load(builders[index].finish())
+            (tables + index).pointee.load(builders[index].finish())
             samples[index].shuffle(using: &random)
         }
         print("\(recordCount) records, \(partitionCount) partitions")

@@ -171,6 +171,13 @@ public struct Partition: ~Copyable {
             ? plain.wouldCreate(operation) : families.wouldCreate(operation)
     }
 
+    /// Whether the number that `operation` sets is not there: no such key, or a column at its default.
+    public mutating func isAbsent(_ operation: UnsafePointer<Operation>) -> Bool {
+        defer { _ = cache.takeFailure() }
+        return operation.pointee.family == 0
+            ? plain.wouldCreate(operation) : families.isAbsent(operation)
+    }
+
     /// Why `operation`, one of several that are applied as one, must not be applied; nil if it may.
     ///
     /// - Complexity: O(1) expected, but for `changeSchema`: O(keys that changed lately).

@@ -219,14 +219,17 @@ public final class Node: @unchecked Sendable {
                 of: unit + index, application.rows)
             if let refusal { return refusal }
         }
-        guard unit.pointee.unitCondition == .allAbsent || application.isMemoryFull else {
-            return nil
+        if unit.pointee.unitCondition == .allAbsent {
+            let areAllAbsent = (0..<count).allSatisfy { index in
+                partitions.partition(Int(unit[index].partition)).pointee.isAbsent(unit + index)
+            }
+            if !areAllAbsent { return .unchanged }
         }
-        let creations = (0..<count).count { index in
+        guard application.isMemoryFull else { return nil }
+        let createsAny = (0..<count).contains { index in
             partitions.partition(Int(unit[index].partition)).pointee.wouldCreate(unit + index)
         }
-        if unit.pointee.unitCondition == .allAbsent, creations < count { return .unchanged }
-        return application.isMemoryFull && creations > 0 ? .memoryFull : nil
+        return createsAny ? .memoryFull : nil
     }
 
     private func withLocked(_ needed: LockSet, _ body: () -> Void) {

@@ -54,6 +54,15 @@ def weibo(client):
     return client
 
 
+def test_msetnx_asks_for_columns(weibo):
+    """A column at its default is absent, whatever else the record has."""
+    assert weibo.set("weibo:1.cntlk", 3)
+    assert weibo.msetnx({"weibo:1.cntlk": 4, "weibo:2.cntlk": 4}) is False
+    assert say(weibo, "GET weibo 1 2") == [[0, 0, 3], [0, 0, 0]]
+    assert weibo.msetnx({"weibo:1.cntcm": 5, "weibo:2.cntlk": 1}) is True
+    assert say(weibo, "GET weibo 1 2") == [[5, 0, 3], [0, 0, 1]]
+
+
 def test_language_verbatim(weibo):
     assert say(weibo, "GET weibo 1234") == [0, 0, 0]
     assert say(weibo, "SET weibo 1234 111 222 333") == "OK"

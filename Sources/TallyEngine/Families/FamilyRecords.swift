@@ -247,6 +247,12 @@ struct FamilyRecords: ~Copyable {
         }
     }
 
+    /// Whether the column that `operation` sets is at its default.
+    mutating func isAbsent(_ operation: UnsafePointer<Operation>) -> Bool {
+        _ = readRow(operation)
+        return columnIndex(operation.pointee.column).map { row[$0] == 0 } ?? true
+    }
+
     /// Why a change must not be made, if that does not depend on the values that there are.
     mutating func refusal(
         of operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>

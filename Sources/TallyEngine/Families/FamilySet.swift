@@ -89,6 +89,10 @@ struct FamilySet: ~Copyable {
         find(operation.pointee.family)?.pointee.wouldCreate(operation) ?? false
     }
 
+    mutating func isAbsent(_ operation: UnsafePointer<Operation>) -> Bool {
+        find(operation.pointee.family)?.pointee.isAbsent(operation) ?? true
+    }
+
     mutating func refusal(
         of operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
     ) -> Outcome.Status? {

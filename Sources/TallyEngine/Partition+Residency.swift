@@ -40,7 +40,7 @@ extension Partition {
     }
 
     /// All segments.
-    public var segments: [Segment] { allSegments }
+    public var segments: [Segment] { plain.segments + families.segments }
 
     /// Lets time pass, and looks at all segments.
     ///
@@ -52,7 +52,8 @@ extension Partition {
     public mutating func survey(seconds: UInt32, decay: Double) -> [Resident] {
         cache.advance(to: seconds)
         var residents: [Resident] = []
-        surveySegments(decay: decay) { residents.append(Resident(segment: $0, demand: $1)) }
+        plain.survey(decay: decay) { residents.append(Resident(segment: $0, demand: $1)) }
+        families.survey(decay: decay) { residents.append(Resident(segment: $0, demand: $1)) }
         return residents
     }
 
@@ -61,7 +62,8 @@ extension Partition {
     /// - Returns: false if the segment is not there any more; nothing has then changed.
     /// - Complexity: O(the table's segments).
     public mutating func replace(_ segment: Segment, with twin: Segment) -> Bool {
-        replaceSegment(segment, with: twin)
+        segment.header.family == 0
+            ? plain.replace(segment, with: twin) : families.replace(segment, with: twin)
     }
 
     /// Memory that blocks of cold segments may take, bytes.

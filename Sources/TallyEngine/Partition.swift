@@ -7,7 +7,7 @@ public import TallyCore
 ///
 /// Not thread-safe: the owner locks.
 public struct Partition: ~Copyable {
-    private var plain: PlainCounters
+    var plain: PlainCounters
     var families: FamilySet
     private var pending = PendingEntries()
     private let hasher: KeyHasher
@@ -285,20 +285,6 @@ public struct Partition: ~Copyable {
         }
         guard let block else { return nil }
         return cache.failure(of: block.address).map { .unreadable($0) } ?? .block(block)
-    }
-
-    mutating func surveySegments(
-        decay: Double, _ body: (Segment, _ demand: Double) -> Void
-    ) {
-        plain.survey(decay: decay, body)
-        families.survey(decay: decay, body)
-    }
-
-    var allSegments: [Segment] { plain.segments + families.segments }
-
-    mutating func replaceSegment(_ segment: Segment, with twin: Segment) -> Bool {
-        segment.header.family == 0
-            ? plain.replace(segment, with: twin) : families.replace(segment, with: twin)
     }
 
     // MARK: Merging

@@ -196,22 +196,16 @@ extension IntegerMerge {
 /// The segments that a merge makes, in order.
 private struct SegmentOutput: ~Copyable {
     private var builder: IntegerSegmentBuilder
-    private var segments: [IntegerSegment] = []
+    private var merged: MergedSegments<IntegerSegment>
     private let columnCount: Int
     /// Size from which on a new segment begins, bytes.
     var cutBytes = IntegerMerge.segmentBytes
 
     init(header: SegmentHeader, settle: @escaping (Segment) -> Segment) {
-        self.settle = settle
+        merged = MergedSegments(settle: settle)
         builder = IntegerSegmentBuilder(header: header)
         columnCount = header.columns.count
     }
-
-    private let settle: (Segment) -> Segment
-    /// Whether a damaged block is in the segment in the making.
-    private var hasDamage = false
-    /// Whether all that the segment in the making is made of was cold.
-    private var isOfColdOrigin = false
 
     /// Whether no segment is in the making.
     var isAtBoundary: Bool { builder.recordCount == 0 }
@@ -223,18 +217,14 @@ private struct SegmentOutput: ~Copyable {
             segment.header, waitingBytes: builder.byteCount, changeCount: changeCount)
     }
 
-    mutating func take(_ segment: IntegerSegment) {
-        // An imported one has no file of its own yet.
-        segments.append(
-            segment.file == nil ? settle(segment) as? IntegerSegment ?? segment : segment)
-    }
+    mutating func take(_ segment: IntegerSegment) { merged.take(segment) }
 
     /// A damaged block follows.
-    mutating func noteDamage() { hasDamage = true }
+    mutating func noteDamage() { merged.noteDamage() }
 
     /// Records of a segment follow.
     mutating func note(_ segment: IntegerSegment) {
-        isOfColdOrigin = segment.isCold && (isAtBoundary || isOfColdOrigin)
+        merged.note(segment, isAtBoundary: isAtBoundary)
     }
 
     @inline(__always)
@@ -280,16 +270,12 @@ private struct SegmentOutput: ~Copyable {
     }
 
     private mutating func close() {
-        guard let segment = builder.finish() else { return }
-        segment.isOfColdOrigin = isOfColdOrigin
-        segment.hasDamage = hasDamage
-        hasDamage = false
-        if let settled = settle(segment) as? IntegerSegment { segments.append(settled) }
+        if let segment = builder.finish() { merged.add(segment) }
     }
 
     consuming func finish() -> [IntegerSegment] {
         close()
-        return segments
+        return merged.segments
     }
 }
 

@@ -14,10 +14,7 @@ public final class IntegerSegment: Segment, @unchecked Sendable {
         _ header: SegmentHeader, _ memory: UnsafeMutableRawBufferPointer, isCold: Bool = false,
         filter: KeyFilter? = nil
     ) {
-        let base = UnsafeRawPointer(memory.baseAddress.unsafelyUnwrapped)
-        view = IntegerSegmentView(
-            header, blocks: isCold ? nil : base + header.headerBytes,
-            index: isCold ? base : base + Int(header.indexOffset))
+        view = IntegerSegmentView(header, memory, isCold: isCold)
         super.init(header, memory: memory, isCold: isCold, filter: filter)
     }
 

@@ -30,6 +30,16 @@ protocol SegmentView {
     var blockBytesMin: Int { get }
 }
 
+extension SegmentView {
+    /// Takes the parts of a segment from its memory: everything, or of a cold one the index.
+    init(_ header: SegmentHeader, _ memory: UnsafeMutableRawBufferPointer, isCold: Bool) {
+        let base = UnsafeRawPointer(memory.baseAddress.unsafelyUnwrapped)
+        self.init(
+            header, blocks: isCold ? nil : base + header.headerBytes,
+            index: isCold ? base : base + Int(header.indexOffset))
+    }
+}
+
 /// An immutable, sorted, compressed run of a family's records.
 ///
 ///     header │ block │ block │ … │ zeros up to a multiple of 8 │ index

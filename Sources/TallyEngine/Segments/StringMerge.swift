@@ -129,24 +129,18 @@ public struct StringMerge: Sendable {
 /// The segments that a merge makes, in order.
 private struct StringSegmentOutput: ~Copyable {
     private var builder: StringSegmentBuilder
-    private var segments: [StringSegment] = []
+    private var merged: MergedSegments<StringSegment>
     private let row: UnsafeMutablePointer<UInt64>
     /// Size from which on a new segment begins, bytes.
     var cutBytes = IntegerMerge.segmentBytes
 
     init(header: SegmentHeader, settle: @escaping (Segment) -> Segment) {
-        self.settle = settle
+        merged = MergedSegments(settle: settle)
         builder = StringSegmentBuilder(header: header)
         row = .allocate(capacity: header.columns.count)
     }
 
     deinit { row.deallocate() }
-
-    private let settle: (Segment) -> Segment
-    /// Whether a damaged block is in the segment in the making.
-    private var hasDamage = false
-    /// Whether all that the segment in the making is made of was cold.
-    private var isOfColdOrigin = false
 
     /// Whether no segment is in the making.
     var isAtBoundary: Bool { builder.recordCount == 0 }
@@ -158,18 +152,14 @@ private struct StringSegmentOutput: ~Copyable {
             segment.header, waitingBytes: builder.byteCount, changeCount: changeCount)
     }
 
-    mutating func take(_ segment: StringSegment) {
-        // An imported one has no file of its own yet.
-        segments.append(
-            segment.file == nil ? settle(segment) as? StringSegment ?? segment : segment)
-    }
+    mutating func take(_ segment: StringSegment) { merged.take(segment) }
 
     /// A damaged block follows.
-    mutating func noteDamage() { hasDamage = true }
+    mutating func noteDamage() { merged.noteDamage() }
 
     /// Records of a segment follow.
     mutating func note(_ segment: StringSegment) {
-        isOfColdOrigin = segment.isCold && (isAtBoundary || isOfColdOrigin)
+        merged.note(segment, isAtBoundary: isAtBoundary)
     }
 
     mutating func append(_ key: UnsafeRawBufferPointer, _ row: UnsafePointer<UInt64>) {
@@ -195,16 +185,12 @@ private struct StringSegmentOutput: ~Copyable {
     }
 
     private mutating func close() {
-        guard let segment = builder.finish() else { return }
-        segment.isOfColdOrigin = isOfColdOrigin
-        segment.hasDamage = hasDamage
-        hasDamage = false
-        if let settled = settle(segment) as? StringSegment { segments.append(settled) }
+        if let segment = builder.finish() { merged.add(segment) }
     }
 
     consuming func finish() -> [StringSegment] {
         close()
-        return segments
+        return merged.segments
     }
 }
 

@@ -16,10 +16,7 @@ public final class StringSegment: Segment, @unchecked Sendable {
         _ header: SegmentHeader, _ memory: UnsafeMutableRawBufferPointer, isCold: Bool = false,
         filter: KeyFilter? = nil
     ) {
-        let base = UnsafeRawPointer(memory.baseAddress.unsafelyUnwrapped)
-        view = StringSegmentView(
-            header, blocks: isCold ? nil : base + header.headerBytes,
-            index: isCold ? base : base + Int(header.indexOffset))
+        view = StringSegmentView(header, memory, isCold: isCold)
         super.init(header, memory: memory, isCold: isCold, filter: filter)
     }
 

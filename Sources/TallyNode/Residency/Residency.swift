@@ -157,8 +157,7 @@ public final class Residency: @unchecked Sendable {
         var hotBytes = 0
         var candidates: [Candidate] = []
         let staleness = Staleness(
-            node.schema.schema, partitionCount: node.partitionCount,
-            nowMilliseconds: clock.wallMilliseconds())
+            node.schema.schema, nowMilliseconds: clock.wallMilliseconds())
         let now = Double(clock.monotonicNanoseconds()) / 1e9
         // Demand halves in a second.
         let decay = lastPlanSeconds.map { exp2($0 - now) } ?? 1
@@ -241,12 +240,10 @@ public final class Residency: @unchecked Sendable {
 
 /// Which segments are older than their family wants in memory.
 private struct Staleness {
-    private let placeCount: Int
     /// By family: keys below are old.
     private var floors: [UInt32: UInt64] = [:]
 
-    init(_ schema: Schema, partitionCount: Int, nowMilliseconds: UInt64) {
-        placeCount = partitionCount
+    init(_ schema: Schema, nowMilliseconds: UInt64) {
         for family in schema.families {
             floors[family.number] = family.age?.coldBelow(nowMilliseconds: nowMilliseconds)
         }

@@ -236,9 +236,11 @@ def test_cold_after_days(start_tally):
     assert client.execute_command("GET", "post", *keys[::500]) == [
         [rows[key], 1] for key in keys[::500]]
     assert residency(client)["cold_reads"] > 0
-    # New ids, behind the old ones of one partition.
+    # New ids, behind the old ones of one partition: from the beginning of a group of 2^18 ids, whose
+    # halves the two partitions share.
+    first = (now << 8) >> 18 << 18
     for number in range(4096):
-        client.execute_command("INCR", "post", f"{(now << 8) + number}.l")
+        client.execute_command("INCR", "post", f"{first + number}.l")
     checkpoint(client)
     wait_until(lambda: residency(client)["hot_segments"] == 1, "the new to be warm")
     assert client.execute_command("ALTER", "COUNTER", "post", "cold-after=0") == b"OK"

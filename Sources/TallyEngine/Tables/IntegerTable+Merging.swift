@@ -72,17 +72,13 @@ extension IntegerTable {
         frozen.removeLast(merged)
         recordCount = frozen.reduce(memtableRecords) { $0 + $1.records }
         for segment in segments { recordCount += Int(segment.header.recordCount) }
-        let usesBefore = (0..<segmentCount).map { uses[$0] }
-        self.segments = demand.follow(self.segments, usesBefore, segments)
+        self.segments = demand.follow(self.segments, segments)
         segmentCount = segments.count
         noteFrozen()
         firstKeys.deallocate()
         views.deallocate()
-        uses.deallocate()
         firstKeys = .allocate(capacity: max(1, segments.count))
         views = .allocate(capacity: max(1, segments.count))
-        uses = .allocate(capacity: max(1, segments.count))
-        uses.initialize(repeating: 0, count: segments.count)
         for (index, segment) in self.segments.enumerated() {
             firstKeys[index] = segment.header.firstKey
             (views + index).initialize(to: segment.view)
@@ -102,10 +98,7 @@ extension IntegerTable {
     ///
     /// - Complexity: O(segments).
     mutating func survey(decay: Double, _ body: (Segment, _ demand: Double) -> Void) {
-        for (index, segment) in segments.enumerated() {
-            body(segment, demand.advance(index, uses[index], decay: decay))
-            uses[index] = 0
-        }
+        demand.survey(segments, decay: decay, body)
     }
 
     /// Puts a segment's twin in its place.

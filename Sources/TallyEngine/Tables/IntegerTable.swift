@@ -33,8 +33,6 @@ public struct IntegerTable: ~Copyable {
     /// First keys and views of `segments`, side by side for searching.
     var firstKeys: UnsafeMutablePointer<UInt64>
     var views: UnsafeMutablePointer<IntegerSegmentView>
-    /// How often each segment was asked for a key since the last survey.
-    var uses: UnsafeMutablePointer<UInt32>
     var segmentCount = 0
     var demand = SegmentDemand()
     /// For each segment the way from its columns to those of today.
@@ -73,7 +71,6 @@ public struct IntegerTable: ~Copyable {
         memtable = IntegerMemtable(columnCount: columns.count, hasher: hasher)
         firstKeys = .allocate(capacity: 1)
         views = .allocate(capacity: 1)
-        uses = .allocate(capacity: 1)
         scratch = .allocate(capacity: columns.count)
         foundRow = .allocate(capacity: SegmentHeader.columnsMax)
     }
@@ -81,7 +78,6 @@ public struct IntegerTable: ~Copyable {
     deinit {
         firstKeys.deallocate()
         views.deallocate()
-        uses.deallocate()
         scratch.deallocate()
         foundRow.deallocate()
     }
@@ -162,7 +158,7 @@ public struct IntegerTable: ~Copyable {
             return
         }
         let view = views + Int(lookup.segment)
-        uses[Int(lookup.segment)] &+= 1
+        demand.note(Int(lookup.segment))
         let block = view.pointee.blockNumber(lookup.key, inPart: Int(lookup.block))
         view.pointee.prefetch(block)
         lookup.block = Int32(truncatingIfNeeded: block)

@@ -72,11 +72,7 @@ extension StringTable {
         frozen.removeLast(merged)
         recordCount = frozen.reduce(memtableRecords) { $0 + $1.records }
         for segment in segments { recordCount += Int(segment.header.recordCount) }
-        let usesBefore = (0..<self.segments.count).map { uses[$0] }
-        self.segments = demand.follow(self.segments, usesBefore, segments)
-        uses.deallocate()
-        uses = .allocate(capacity: max(1, segments.count))
-        uses.initialize(repeating: 0, count: segments.count)
+        self.segments = demand.follow(self.segments, segments)
         makeMaps()
         noteBase()
     }
@@ -85,10 +81,7 @@ extension StringTable {
 
     /// Calls `body` with every segment and how much it is asked for, as `IntegerTable.survey`.
     mutating func survey(decay: Double, _ body: (Segment, _ demand: Double) -> Void) {
-        for (index, segment) in segments.enumerated() {
-            body(segment, demand.advance(index, uses[index], decay: decay))
-            uses[index] = 0
-        }
+        demand.survey(segments, decay: decay, body)
     }
 
     /// Puts a segment's twin in its place, as `IntegerTable.replace`.

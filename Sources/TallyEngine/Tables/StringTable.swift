@@ -27,8 +27,6 @@ public struct StringTable: ~Copyable {
     /// Newest first.
     var frozen: [Layer] = []
     var segments: [StringSegment] = []
-    /// How often each segment was asked for a key since the last survey.
-    var uses: UnsafeMutablePointer<UInt32>
     var demand = SegmentDemand()
     /// How many segments are cold.
     public internal(set) var coldCount = 0
@@ -98,14 +96,12 @@ public struct StringTable: ~Copyable {
         columnCount = columns.count
         memtable = StringMemtable(columnCount: columns.count, hasher: hasher)
         scratch = .allocate(capacity: columns.count)
-        uses = .allocate(capacity: 1)
         foundRow = .allocate(capacity: SegmentHeader.columnsMax)
         spareRow = .allocate(capacity: SegmentHeader.columnsMax)
     }
 
     deinit {
         scratch.deallocate()
-        uses.deallocate()
         foundRow.deallocate()
         spareRow.deallocate()
     }
@@ -170,7 +166,7 @@ public struct StringTable: ~Copyable {
             }
         }
         guard let index = segmentIndex(key.bytes) else { return false }
-        uses[index] &+= 1
+        demand.note(index)
         let view = segments[index].view
         let number = view.blockNumber(key.bytes)
         guard let block = blockBytes(index, number, hash: key.hash) else { return false }

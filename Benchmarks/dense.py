@@ -52,11 +52,11 @@ def generated_posts(count, engine, directory):
 
 
 def geometric_posts(count):
-    """Gaps of a geometric distribution and counts with a long tail, none of it in bursts."""
+    """Gaps of a geometric distribution and counts of a power law (median 1, 90 % below 16, 99 % below
+    350, 0.01 % above 100,000), none of it in bursts."""
     draw = numpy.random.default_rng(1)
-    keys = numpy.cumsum(draw.geometric(1 / 9000, count).astype("u8"))
-    values = numpy.floor(numpy.exp(draw.exponential(1.15, (count, 2)))) - 1
-    values[draw.random((count, 2)) < 0.2] = 0
+    keys = numpy.cumsum(draw.geometric(1 / 5900, count).astype("u8"))
+    values = draw.random((count, 2)) ** (-1 / 0.79) - 1
     values = numpy.minimum(values, 2**31).astype("u4")
     kept = values.any(axis=1)
     return keys[kept], values[kept]
@@ -402,7 +402,7 @@ def main():
             arguments.records, os.path.abspath(arguments.engine), Path(directory))
     sets = [measure_set("generated posts", keys, values, binary)]
     sets.append(measure_set(
-        "geometric gaps", *geometric_posts(min(arguments.records, 5_000_000)), binary))
+        "geometric gaps", *geometric_posts(min(arguments.records, 20_000_000)), binary))
     if "TALLY_POSTS_DIR" in os.environ:
         for name, *table in real_tables(os.environ["TALLY_POSTS_DIR"]):
             sets.append(measure_set(name, *table, binary))

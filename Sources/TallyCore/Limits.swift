@@ -16,6 +16,11 @@ public enum Limits {
     /// Longest inline (plain text) command, bytes.
     public static let inlineBytesMax = 64 << 10
 
+    /// Most commands between MULTI and EXEC; their bytes are at most `commandBytesMax`.
+    public static let transactionCommandsMax = 65_536
+    /// Most keys that one connection may watch.
+    public static let watchedKeysMax = 4096
+
     /// Most names that one COMMAND INFO or COMMAND DOCS may ask for.
     public static let commandNamesMax = 1024
 

@@ -35,6 +35,28 @@ public struct Operation {
         case importRuns
         /// Change the partition's schema as the key's bytes, a `SchemaChange`'s text, say.
         case changeSchema
+        /// Apply the `unitCount` − 1 operations that follow as one, but judge each, or each unit among
+        /// them, by itself; `operand` says by which of the batch's conditions. Has no key.
+        case transaction
+        /// Tell how many plain keys and records the partition has. Has no key.
+        case countKeys
+        /// Read a plain key's deadline.
+        case readExpiry
+        /// Give a plain key the deadline `operand`, milliseconds since 1970, if `count`, an
+        /// `ExpiryCondition`, holds.
+        case expire
+        /// Take a plain key's deadline away.
+        case persist
+        /// Set as the `ExtendedSet` at `rows[operand…]` says.
+        case extendedSet
+        /// Add as the `ExtendedAdd` at `rows[operand…]` says.
+        case extendedAdd
+
+        /// Whether this can give a key a deadline.
+        @inline(__always)
+        public var setsDeadline: Bool {
+            self == .expire || self == .extendedSet || self == .extendedAdd
+        }
     }
 
     /// What must hold before a unit of several operations is applied.
@@ -120,9 +142,23 @@ public struct Operation {
     @inline(__always)
     public var integerKey: UInt64 { keyWord }
 
+    /// Whether this is about a key, rather than a partition.
+    @inline(__always)
+    public var namesKey: Bool {
+        switch kind {
+        case .clear, .changeSchema, .importRuns, .transaction, .countKeys: false
+        default: true
+        }
+    }
+
     /// Whether this can change state.
     @inline(__always)
-    public var isWrite: Bool { kind != .get && kind != .readRecord }
+    public var isWrite: Bool {
+        switch kind {
+        case .get, .readRecord, .readExpiry, .transaction, .countKeys: false
+        default: true
+        }
+    }
 }
 
 /// What became of one operation.
@@ -161,11 +197,15 @@ public struct Outcome: Equatable, Sendable {
     public var wasPresent: Bool
     /// How many of the `count` additions took effect.
     public var acceptedCount: UInt32
-    /// `get`, `set…`, `delete`: the value before, 0 or the default if absent. `add`: the value after.
+    /// `get`, `set…`, `delete`: the value before, 0 or the default if absent. `add…`: the value after.
+    /// `readExpiry`: the deadline, milliseconds since 1970, `noDeadline` if there is none.
     /// `setColumns`: how many columns were at their defaults and no longer are.
     public var value: Int64
     /// The latest commit group that this reflects: it must be on disk before anybody may know.
     public var sequence: UInt64 = 0
+
+    /// The deadline of a key that has none.
+    public static let noDeadline: Int64 = -1
 
     /// An outcome in all its parts.
     @inlinable

@@ -40,6 +40,16 @@ enum EntryKind: UInt8 {
     case schemaChange = 18
     /// family · import: put the import's records over those that there are.
     case importRuns = 19
+    /// key · deadline · condition: give it the deadline.
+    case expire = 20
+    /// key: take its deadline away.
+    case persist = 21
+    /// key · an `ExtendedSet`'s words: set it.
+    case extendedSet = 22
+    /// key · an `ExtendedAdd`'s words: add.
+    case extendedAdd = 23
+    /// record · column · an `ExtendedAdd`'s words: add.
+    case columnExtendedAdd = 24
 
     /// Whether `again` may follow it.
     var isAdd: Bool {
@@ -64,8 +74,20 @@ extension Partition {
         case .deleteRecord: return key &+ 16
         case .importRuns: return 16
         case .clear, .changeSchema: return key &+ 3
-        case .get, .readRecord: return 0
+        case .expire: return key &+ 15
+        case .persist: return key &+ 3
+        case .extendedSet: return key &+ 3 &+ ExtendedSet.wordCount &* 10
+        case .extendedAdd: return key &+ 21 &+ ExtendedAdd.wordCount &* 10
+        case .get, .readRecord, .readExpiry, .transaction, .countKeys: return 0
         }
+    }
+}
+
+extension Partition {
+    /// Most bytes that removing an operation's plain key adds to the journal.
+    @inline(__always)
+    public static func journalBytesMax(ofRemoving operation: Operation) -> Int {
+        Int(operation.keyByteCount) &+ 13
     }
 }
 
@@ -145,6 +167,20 @@ public struct EntryReader {
             case .recordDelete: record(.deleteRecord, at: &next)
             case .schemaChange: keyed(.changeSchema, at: &next, operand: 0)
             case .importRuns: imported(at: &next)
+            case .expire: expire(at: &next)
+            case .persist: keyed(.persist, at: &next, operand: 0)
+            case .extendedSet:
+                keyed(.extendedSet, at: &next, operand: 0).flatMap {
+                    words(ExtendedSet.wordCount, at: &next) ? $0 : nil
+                }
+            case .extendedAdd:
+                keyed(.extendedAdd, at: &next, operand: 0).flatMap {
+                    words(ExtendedAdd.wordCount, at: &next) ? $0 : nil
+                }
+            case .columnExtendedAdd:
+                column(.extendedAdd, at: &next, operand: 0).flatMap {
+                    words(ExtendedAdd.wordCount, at: &next) ? $0 : nil
+                }
             }
         guard let operation else { throw .malformed(offset: offset) }
         offset = next
@@ -240,6 +276,27 @@ public struct EntryReader {
             operand: Int64(bitPattern: number))
         operation.family = family
         return operation
+    }
+
+    private func expire(at next: inout Int) -> Operation? {
+        guard var operation = keyed(.expire, at: &next),
+            let condition = Varint.read(bytes, at: &next).flatMap({ UInt32(exactly: $0) }),
+            ExpiryCondition(rawValue: condition) != nil
+        else { return nil }
+        operation.count = condition
+        return operation
+    }
+
+    /// Reads an extended operation's words to the rows' beginning.
+    ///
+    /// - Returns: whether they are there and make sense.
+    private func words(_ count: Int, at next: inout Int) -> Bool {
+        for index in 0..<count {
+            guard let word = number(at: &next) else { return false }
+            rows[index] = word
+        }
+        return count == ExtendedSet.wordCount
+            ? ExtendedSet.isValid(rows) : ExtendedAdd.isValid(rows)
     }
 
     private func columnNumber(at next: inout Int) -> UInt32? {

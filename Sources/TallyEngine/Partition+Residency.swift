@@ -62,7 +62,7 @@ extension Partition {
     /// - Returns: false if the segment is not there any more; nothing has then changed.
     /// - Complexity: O(the table's segments).
     public mutating func replace(_ segment: Segment, with twin: Segment) -> Bool {
-        segment.header.family == 0
+        Schema.isPlain(segment.header.family)
             ? plain.replace(segment, with: twin) : families.replace(segment, with: twin)
     }
 

@@ -10,6 +10,7 @@ public struct Partition: ~Copyable {
     var plain: PlainCounters
     var families: FamilySet
     private var pending = PendingEntries()
+    private var watches = KeyWatches()
     private let hasher: KeyHasher
     private let place: PartitionPlace
     /// Blocks of cold segments that were dug up lately.
@@ -57,8 +58,25 @@ public struct Partition: ~Copyable {
         sequence: UInt64
     ) -> Int {
         lastSequence = sequence
+        if !watches.isEmpty { watches.touch(operation) }
         return pending.append(operation, rows)
     }
+
+    // MARK: Watching
+
+    /// Begins to watch the key of an operation, which may be any.
+    public mutating func watch(_ operation: UnsafePointer<Operation>) -> KeyWatch {
+        let key = StringTable.Lookup(operation)
+        let deadline = operation.pointee.family == 0 ? plain.deadline(key) : nil
+        _ = cache.takeFailure()
+        let watch = KeyWatch(
+            KeyWatch.Target(operation), partition: place.number, deadline: deadline)
+        watches.add(watch)
+        return watch
+    }
+
+    /// Watches no longer.
+    public mutating func unwatch(_ watch: KeyWatch) { watches.remove(watch) }
 
     /// Applies what the journal's group `sequence` holds for this partition.
     ///
@@ -131,8 +149,10 @@ public struct Partition: ~Copyable {
         } else {
             switch operation.pointee.kind {
             case .clear: outcome = clear()
+            case .countKeys:
+                outcome = Outcome(.applied, wasPresent: count > 0, value: Int64(count))
             case .changeSchema: outcome = changeSchema(operation)
-            default: outcome = plain.apply(operation)
+            default: outcome = plain.apply(operation, rows)
             }
         }
         return cache.hasFailed ? failed() : outcome
@@ -210,6 +230,30 @@ public struct Partition: ~Copyable {
         return families.refusal(of: operation, rows)
     }
 
+    // MARK: Deadlines
+
+    /// Whether the plain key of an operation has a deadline that is not after `now`.
+    @inline(__always)
+    borrowing func isDue(_ operation: UnsafePointer<Operation>, now: Int64) -> Bool {
+        guard plain.expiringCount > 0, operation.pointee.namesKey else { return false }
+        return plain.isDue(StringTable.Lookup(operation), now: now)
+    }
+
+    /// How many plain keys have a deadline.
+    public var expiringCount: Int { plain.expiringCount }
+
+    /// Calls `body` with plain keys whose deadline is not after `now`, and goes on next time where it has
+    /// stopped. Whoever reads them then, as a client would, removes them.
+    ///
+    /// - Parameter recordsMax: How many records to look at, about.
+    /// - Returns: whether all have been looked at, so that a rest is in order.
+    /// - Complexity: O(`recordsMax`).
+    public mutating func collectDue(
+        now: Int64, recordsMax: Int, _ body: (UnsafeRawBufferPointer) -> Void
+    ) -> Bool {
+        plain.collectDue(now: now, recordsMax: recordsMax, body)
+    }
+
     // MARK: Prefetching
 
     /// Asks for the memory that `locate` will need.
@@ -243,8 +287,11 @@ public struct Partition: ~Copyable {
 
     // MARK: Reading all
 
-    /// Calls `body` with every plain key and its counter, in no order.
-    public borrowing func forEachPlainKey(_ body: (UnsafeRawBufferPointer, Int64) -> Void) {
+    /// Calls `body` with every plain key, its counter and its deadline, milliseconds since 1970, nil for
+    /// none; in no order.
+    public borrowing func forEachPlainKey(
+        _ body: (UnsafeRawBufferPointer, Int64, _ deadline: Int64?) -> Void
+    ) {
         plain.forEach(body)
     }
 
@@ -273,7 +320,7 @@ public struct Partition: ~Copyable {
             block = families.missingBlock(operation)
         } else {
             switch operation.pointee.kind {
-            case .clear: block = nil
+            case .clear, .countKeys, .transaction: block = nil
             case .changeSchema:
                 guard
                     case .addFamily(let name, _, _)? =
@@ -293,13 +340,13 @@ public struct Partition: ~Copyable {
     ///
     /// - Returns: a merge for each family that has records.
     /// - Complexity: O(families × segments).
-    public mutating func freeze() -> [TableMerge] { [plain.freeze()] + families.freeze() }
+    public mutating func freeze() -> [TableMerge] { plain.freeze() + families.freeze() }
 
     /// Takes over what a merge has made, unless what it merged is no longer there.
     ///
     /// - Complexity: O(segments).
     public mutating func adopt(_ segments: [Segment], of merge: TableMerge) {
-        if merge.family == 0 {
+        if Schema.isPlain(merge.family) {
             plain.adopt(segments, of: merge)
         } else {
             families.adopt(segments, of: merge)
@@ -316,12 +363,12 @@ public struct Partition: ~Copyable {
         checkpointSequence = sequence
     }
 
-    /// Begins a family with these segments, in order of their keys; 0 is that of plain keys.
+    /// Begins a family, or plain keys, with these segments, in order of their keys.
     ///
     /// - Returns: false if the schema has no such family.
     public mutating func load(_ segments: [Segment], family: UInt32) -> Bool {
-        guard family != 0 else {
-            plain.load(segments)
+        if Schema.isPlain(family) {
+            plain.load(segments, family: family)
             return true
         }
         return families.load(segments, family: family)

@@ -31,14 +31,22 @@ public struct PartitionTable: ~Copyable {
         public let isJournalFull: Bool
         /// What the operations' places in rows lead into.
         public let rows: UnsafeMutablePointer<Int64>
+        /// The time by which deadlines are judged, milliseconds since 1970; nil where there are none.
+        public let nowMilliseconds: Int64?
         /// Journal bytes that the applied operations may take, an upper bound.
         public private(set) var reservedBytes = 0
         /// How much more memory, bytes, the counters take than before.
         public private(set) var allocatedBytes = 0
+        /// How many keys were removed because their deadline had come.
+        public fileprivate(set) var expiredCount = 0
 
         /// An application that has not begun.
-        public init(isMemoryFull: Bool, isJournalFull: Bool, rows: UnsafeMutablePointer<Int64>) {
+        public init(
+            isMemoryFull: Bool, isJournalFull: Bool, nowMilliseconds: Int64?,
+            rows: UnsafeMutablePointer<Int64>
+        ) {
             sequence = 0
+            self.nowMilliseconds = nowMilliseconds
             self.rows = rows
             self.isMemoryFull = isMemoryFull
             self.isJournalFull = isJournalFull
@@ -112,6 +120,17 @@ public struct PartitionTable: ~Copyable {
     ) {
         let partition = partitions + Int(operation.pointee.partition)
         defer { outcome.pointee.sequence = partition.pointee.lastSequence }
+        if let now = application.nowMilliseconds, operation.pointee.family == 0,
+            partition.pointee.isDue(operation, now: now)
+        {
+            if !application.isJournalFull {
+                removeDue(operation, partition, &application)
+            } else if !operation.pointee.isWrite {
+                // The journal cannot say that it is gone.
+                outcome.pointee = Outcome(.applied, wasPresent: false, value: 0)
+                return
+            }
+        }
         guard operation.pointee.isWrite else {
             outcome.pointee = partition.pointee.apply(operation, place, application.rows)
             return
@@ -124,6 +143,20 @@ public struct PartitionTable: ~Copyable {
             outcome.pointee = Outcome(refused: .memoryFull)
             return
         }
+        applyWrite(operation, place, outcome, partition, &application)
+        if let now = application.nowMilliseconds, operation.pointee.family == 0,
+            operation.pointee.kind.setsDeadline, partition.pointee.isDue(operation, now: now)
+        {
+            removeDue(operation, partition, &application)
+        }
+    }
+
+    @inline(__always)
+    private borrowing func applyWrite(
+        _ operation: UnsafePointer<Operation>, _ place: IntegerTable.Lookup,
+        _ outcome: UnsafeMutablePointer<Outcome>, _ partition: UnsafeMutablePointer<Partition>,
+        _ application: inout Application
+    ) {
         let allocatedBytes = partition.pointee.allocatedBytes
         outcome.pointee = partition.pointee.apply(operation, place, application.rows)
         if outcome.pointee.status == .applied {
@@ -132,6 +165,37 @@ public struct PartitionTable: ~Copyable {
             application.note(
                 reserved: reserved,
                 allocated: partition.pointee.allocatedBytes &- allocatedBytes)
+        }
+    }
+
+    // MARK: Deadlines
+
+    /// Removes the key of `operation`, whose deadline has come, by an operation like any other.
+    @inline(never)
+    private borrowing func removeDue(
+        _ operation: UnsafePointer<Operation>, _ partition: UnsafeMutablePointer<Partition>,
+        _ application: inout Application
+    ) {
+        var deletion = Operation(
+            .delete, key: operation.pointee.key, keyByteCount: Int(operation.pointee.keyByteCount),
+            hash: operation.pointee.hash, partition: Int(operation.pointee.partition))
+        var outcome = Outcome(refused: .unreadable)
+        applyWrite(
+            &deletion, IntegerTable.Lookup(key: 0, hash: 0), &outcome, partition, &application)
+        if outcome.status == .applied { application.expiredCount += 1 }
+    }
+
+    /// Removes those of the operations' keys whose deadline has come, so that the operations can be
+    /// judged as one.
+    public borrowing func removeDue(
+        _ operations: UnsafePointer<Operation>, count: Int, _ application: inout Application
+    ) {
+        guard let now = application.nowMilliseconds, !application.isJournalFull else { return }
+        for index in 0..<count where operations[index].family == 0 {
+            let partition = partitions + Int(operations[index].partition)
+            if partition.pointee.isDue(operations + index, now: now) {
+                removeDue(operations + index, partition, &application)
+            }
         }
     }
 

@@ -119,9 +119,10 @@ struct PendingEntries: ~Copyable {
         _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
     ) {
         switch operation.pointee.kind {
-        case .get, .readRecord, .add:
+        case .get, .readRecord, .readExpiry, .transaction, .countKeys, .add:
             preconditionFailure("not an operation for this entry")
-        case .set, .setIfAbsent, .setIfPresent, .delete:
+        case .set, .setIfAbsent, .setIfPresent, .delete, .expire, .persist, .extendedSet,
+            .extendedAdd:
             let slot = Self.slot(operation)
             if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
             addedKeys[slot].offsetPlusOne = 0
@@ -223,11 +224,35 @@ struct PendingEntries: ~Copyable {
             end += 1
             end += Varint.write(UInt64(operation.pointee.family), to: end)
             end += Varint.write(UInt64(bitPattern: operation.pointee.operand), to: end)
-        case .get, .readRecord, .add:
+        case .expire:
+            end = writeHead(.expire, operation, at: end)
+            end += Varint.write(Varint.zigzag(operation.pointee.operand), to: end)
+            end += Varint.write(UInt64(operation.pointee.count), to: end)
+        case .persist:
+            end = writeHead(.persist, operation, at: end)
+        case .extendedSet:
+            end = writeHead(.extendedSet, operation, at: end)
+            end = writeWords(ExtendedSet.wordCount, operation, rows, at: end)
+        case .extendedAdd:
+            end = writeHead(isPlain ? .extendedAdd : .columnExtendedAdd, operation, at: end)
+            end = writeWords(ExtendedAdd.wordCount, operation, rows, at: end)
+        case .get, .readRecord, .readExpiry, .transaction, .countKeys, .add:
             preconditionFailure("not an operation for this entry")
         }
         byteCount += end - start
         entryCount += 1
+    }
+
+    private func writeWords(
+        _ count: Int, _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>,
+        at start: UnsafeMutableRawPointer
+    ) -> UnsafeMutableRawPointer {
+        var end = start
+        for word in 0..<count {
+            end += Varint.write(
+                Varint.zigzag(rows[Int(operation.pointee.operand) + word]), to: end)
+        }
+        return end
     }
 
     private mutating func writeRun(_ slot: Int) {

@@ -97,7 +97,7 @@ public final class Committer<D: Disk>: @unchecked Sendable {
                 preconditionFailure("commit groups out of order")
             }
             let written =
-                try writer?.append(&group, nowMilliseconds: clock.wallMilliseconds()) ?? 0
+                try writer?.append(&group, nowMilliseconds: UInt64(node.nowMilliseconds())) ?? 0
             node.budget.settle(reserved: taken.reservedBytes, written: written)
             node.checkpoints.note(
                 sequence: taken.sequence, bytes: written,

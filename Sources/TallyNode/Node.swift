@@ -26,6 +26,13 @@ public final class Node: @unchecked Sendable {
     let memoryLimit = Atomic<Int>(.max)
     private let isNull: Bool
 
+    let clock: any Clock
+    /// The latest time by which anything was judged, milliseconds since 1970.
+    let logTime: Atomic<UInt64>
+    /// Whether there has been a key with a deadline.
+    let mayExpire = Atomic<Bool>(false)
+    let expired = Atomic<Int>(0)
+
     let budget: JournalBudget
     let wakeUp: WakeUp
     /// Bytes that must wait before the journal is woken: more than none while it pauses.
@@ -52,7 +59,7 @@ public final class Node: @unchecked Sendable {
     ///   - partition: Makes each partition.
     init(
         identity: LogIdentity, partitionCount: Int, threads: Int, hasher: KeyHasher,
-        sequence: UInt64,
+        sequence: UInt64, clock: any Clock, logTimeMilliseconds: UInt64,
         memoryBytesMax: Int?,
         isNull: Bool, budget: JournalBudget, gate: AcknowledgementGate, wakeUp: WakeUp,
         partition: (Int) -> Partition
@@ -61,6 +68,8 @@ public final class Node: @unchecked Sendable {
         self.partitionCount = partitionCount
         self.hasher = hasher
         self.isNull = isNull
+        self.clock = clock
+        logTime = Atomic(logTimeMilliseconds)
         self.budget = budget
         self.gate = gate
         self.wakeUp = wakeUp
@@ -76,6 +85,9 @@ public final class Node: @unchecked Sendable {
             let bytes = partitions.partition(index).pointee.allocatedBytes
             memoryBytes.wrappingAdd(bytes, ordering: .relaxed)
             settleAccount(index)
+            if partitions.partition(index).pointee.expiringCount > 0 {
+                mayExpire.store(true, ordering: .relaxed)
+            }
         }
         memoryLimit.store(memoryBytesMax ?? .max, ordering: .relaxed)
         publishSchema()
@@ -110,7 +122,10 @@ public final class Node: @unchecked Sendable {
     ///   partition; never waits for the disk.
     public func execute(_ batch: inout OperationBatch) -> Execution {
         if isNull { return executeNothing(&batch) }
-        let reserved = batch.journalBytesMax
+        if batch.setsDeadlines { mayExpire.store(true, ordering: .relaxed) }
+        let judgesDeadlines = mayExpire.load(ordering: .relaxed)
+        var reserved = batch.journalBytesMax
+        if judgesDeadlines { reserved += batch.removalBytesMax }
         var isJournalFull = false
         if reserved > 0 {
             switch budget.reserve(reserved) {
@@ -119,14 +134,20 @@ public final class Node: @unchecked Sendable {
             case .full: isJournalFull = true
             }
         }
+        let now = judgesDeadlines ? nowMilliseconds() : nil
+        batch.nowMilliseconds = now ?? 0
         let isMemoryFull = changedBytes >= memoryLimit.load(ordering: .relaxed)
         var application = PartitionTable.Application(
-            isMemoryFull: isMemoryFull, isJournalFull: isJournalFull, rows: batch.rows)
+            isMemoryFull: isMemoryFull, isJournalFull: isJournalFull,
+            nowMilliseconds: now, rows: batch.rows)
         var index = 0
         while index < batch.count {
             let operations = UnsafePointer(batch.operations + index)
             let unitCount = Int(operations.pointee.unitCount)
-            if unitCount > 1 {
+            if operations.pointee.kind == .transaction {
+                executeTransaction(batch, at: index, &application)
+                index &+= unitCount
+            } else if unitCount > 1 {
                 executeUnit(operations, unitCount, batch.outcomes + index, &application)
                 index &+= unitCount
             } else {
@@ -143,6 +164,9 @@ public final class Node: @unchecked Sendable {
         if application.allocatedBytes != 0 {
             memoryBytes.wrappingAdd(application.allocatedBytes, ordering: .relaxed)
         }
+        if application.expiredCount > 0 {
+            expired.wrappingAdd(application.expiredCount, ordering: .relaxed)
+        }
         if batch.changesSchema { publishSchema() }
         return .done
     }
@@ -157,7 +181,7 @@ public final class Node: @unchecked Sendable {
         let lock = lockIndex(Int(batch.operations[start].partition))
         var end = start &+ 1
         while end < batch.count, lockIndex(Int(batch.operations[end].partition)) == lock,
-            batch.operations[end].unitCount == 1
+            batch.operations[end].unitCount == 1, batch.operations[end].kind != .transaction
         {
             end &+= 1
         }
@@ -166,7 +190,7 @@ public final class Node: @unchecked Sendable {
 
     /// Applies operations whose locks are held.
     @inline(__always)
-    private func apply(
+    func apply(
         _ operations: UnsafePointer<Operation>, _ count: Int,
         _ outcomes: UnsafeMutablePointer<Outcome>,
         _ application: inout PartitionTable.Application
@@ -182,66 +206,6 @@ public final class Node: @unchecked Sendable {
     public func wakeJournal() {
         let pending = budget.pendingBytes
         if pending > 0, pending >= wakeThresholdBytes.load(ordering: .relaxed) { wakeUp.signal() }
-    }
-
-    // MARK: Units
-
-    private func executeUnit(
-        _ operations: UnsafePointer<Operation>, _ count: Int,
-        _ outcomes: UnsafeMutablePointer<Outcome>,
-        _ application: inout PartitionTable.Application
-    ) {
-        var needed = LockSet()
-        for index in 0..<count { needed.insert(lockIndex(Int(operations[index].partition))) }
-        withLocked(needed) {
-            guard let refusal = refusal(of: operations, count, application) else {
-                return apply(operations, count, outcomes, &application)
-            }
-            for index in 0..<count {
-                outcomes[index] = Outcome(refused: refusal)
-                outcomes[index].sequence =
-                    partitions.partition(Int(operations[index].partition)).pointee.lastSequence
-            }
-        }
-    }
-
-    /// Why none of a unit's operations may be applied; nil if they may.
-    private func refusal(
-        of unit: UnsafePointer<Operation>, _ count: Int,
-        _ application: PartitionTable.Application
-    ) -> Outcome.Status? {
-        var hasWrites = false
-        for index in 0..<count where unit[index].isWrite { hasWrites = true }
-        guard hasWrites else { return nil }
-        if application.isJournalFull { return .journalFull }
-        for index in 0..<count {
-            let refusal = partitions.partition(Int(unit[index].partition)).pointee.refusal(
-                of: unit + index, application.rows)
-            if let refusal { return refusal }
-        }
-        if unit.pointee.unitCondition == .allAbsent {
-            let areAllAbsent = (0..<count).allSatisfy { index in
-                partitions.partition(Int(unit[index].partition)).pointee.isAbsent(unit + index)
-            }
-            if !areAllAbsent { return .unchanged }
-        }
-        guard application.isMemoryFull else { return nil }
-        let createsAny = (0..<count).contains { index in
-            partitions.partition(Int(unit[index].partition)).pointee.wouldCreate(unit + index)
-        }
-        return createsAny ? .memoryFull : nil
-    }
-
-    private func withLocked(_ needed: LockSet, _ body: () -> Void) {
-        var rest = needed
-        guard let first = rest.popFirst() else { return body() }
-        locks[first].withLock { _ in withLocked(rest, body) }
-    }
-
-    private func withAllLocked(_ body: () -> Void) {
-        var all = LockSet()
-        for index in 0..<lockCount { all.insert(index) }
-        withLocked(all, body)
     }
 
     /// Replies without an engine: what parsing, encoding and the network cost alone.
@@ -311,9 +275,11 @@ public final class Node: @unchecked Sendable {
         return (count, sequence)
     }
 
-    /// Calls `body` with every plain key and its counter, one partition after the other, each locked
-    /// meanwhile.
-    public func forEachPlainKey(_ body: (UnsafeRawBufferPointer, Int64) -> Void) {
+    /// Calls `body` with every plain key, its counter and its deadline, one partition after the other,
+    /// each locked meanwhile.
+    public func forEachPlainKey(
+        _ body: (UnsafeRawBufferPointer, Int64, _ deadline: Int64?) -> Void
+    ) {
         for index in 0..<partitionCount {
             locks[lockIndex(index)].withLock { _ in
                 partitions.partition(index).pointee.forEachPlainKey(body)
@@ -365,26 +331,4 @@ public final class Node: @unchecked Sendable {
 
     /// Journal bytes that wait to be written, an upper bound.
     public var pendingJournalBytes: Int { budget.pendingBytes }
-}
-
-/// A set of locks, walked in ascending order, so that they are always taken in one order.
-private struct LockSet {
-    private var words = InlineArray<16, UInt64>(repeating: 0)
-
-    init() {
-        precondition(Limits.partitionsMax <= 16 * 64, "lock set too small")
-    }
-
-    mutating func insert(_ lock: Int) {
-        words[lock &>> 6] |= 1 &<< UInt64(lock & 63)
-    }
-
-    mutating func popFirst() -> Int? {
-        for index in words.indices where words[index] != 0 {
-            let bit = words[index].trailingZeroBitCount
-            words[index] &= words[index] &- 1
-            return index &<< 6 | bit
-        }
-        return nil
-    }
 }

@@ -36,6 +36,8 @@ public struct NodeOpening<D: Disk> {
 
     /// Decides what is in memory.
     public let residency: Residency
+    /// Removes keys whose deadline has come.
+    public let expiry: Expiry
     /// What of the checkpoint's files is damaged; everything else is served.
     public let damage: [String]
 
@@ -83,7 +85,8 @@ public struct NodeOpening<D: Disk> {
         node = Node(
             identity: writer.logIdentity, partitionCount: partitionCount,
             threads: configuration.threads, hasher: hasher,
-            sequence: writer.sequence,
+            sequence: writer.sequence, clock: clock,
+            logTimeMilliseconds: writer.logTimeMilliseconds,
             memoryBytesMax: configuration.memoryBytesMax, isNull: configuration.isNull,
             budget: budget,
             gate: AcknowledgementGate(
@@ -100,6 +103,7 @@ public struct NodeOpening<D: Disk> {
             filterBits: configuration.filterBits)
         residency = Residency(
             node: node, clock: clock, hasher: hasher, filterBits: configuration.filterBits)
+        expiry = Expiry(node: node)
         committer = Committer(
             node: node, disk: disk, clock: clock, durability: configuration.durability,
             writer: writer)

@@ -18,11 +18,19 @@ public struct OperationBatch: ~Copyable {
     private var rowsCapacity: Int
     /// Copies of what does not stay where it is.
     private var texts: [UnsafeMutableRawBufferPointer] = []
+    /// What must live until the operations have been executed.
+    private var held: [AnyObject] = []
+    /// What must hold for the batch's transactions.
+    private(set) var transactions: [Transaction] = []
 
     /// How many operations there are.
     public private(set) var count = 0
     /// Journal bytes that the writes among them may take, an upper bound.
     private(set) var journalBytesMax = 0
+    /// Whether there may be operations among them that give keys a deadline.
+    private(set) var setsDeadlines = false
+    /// The time by which deadlines were judged, milliseconds since 1970; 0 where there are none.
+    public internal(set) var nowMilliseconds: Int64 = 0
 
     private static let capacityKept = 1024
 
@@ -190,15 +198,52 @@ public struct OperationBatch: ~Copyable {
     /// Whether a change of the schema is among the operations.
     var changesSchema: Bool { !texts.isEmpty }
 
+    // MARK: Transactions
+
+    /// What must hold for a transaction.
+    struct Transaction {
+        /// Keys that must not have changed.
+        let watched: WatchedKeys?
+
+        var watches: [KeyWatch] { watched?.watches ?? [] }
+    }
+
+    /// Begins a transaction: what is appended until `endTransaction` is applied as one, but each
+    /// operation, or unit, is judged by itself.
+    ///
+    /// - Parameter watched: If one of these keys has changed, nothing is applied.
+    /// - Returns: where it begins; its outcome says whether it was applied.
+    public mutating func beginTransaction(_ watched: WatchedKeys?) -> Int {
+        let header = Operation(
+            .transaction, key: UnsafeRawPointer(operations), keyByteCount: 0, hash: 0,
+            partition: watched?.watches.first?.partition ?? 0, operand: Int64(transactions.count))
+        transactions.append(Transaction(watched: watched))
+        append(header)
+        return count - 1
+    }
+
+    /// Ends the transaction that began at `first`.
+    public mutating func endTransaction(from first: Int) {
+        operations[first].unitCount = UInt32(count - first)
+    }
+
+    /// Keeps an object, on whose memory operations' keys depend, until the batch has been executed.
+    public mutating func hold(_ object: AnyObject) { held.append(object) }
+
     // MARK: Everything
 
     /// Appends the removal of every key of every partition, as one unit.
-    public mutating func appendClear() {
+    public mutating func appendClear() { appendToAll(.clear) }
+
+    /// Appends counting every key and record of every partition, as one unit.
+    public mutating func appendCount() { appendToAll(.countKeys) }
+
+    private mutating func appendToAll(_ kind: Operation.Kind) {
         let first = count
         for partition in 0..<partitionCount {
             append(
                 Operation(
-                    .clear, key: UnsafeRawPointer(operations), keyByteCount: 0, hash: 0,
+                    kind, key: UnsafeRawPointer(operations), keyByteCount: 0, hash: 0,
                     partition: partition))
         }
         makeUnit(from: first)
@@ -210,7 +255,47 @@ public struct OperationBatch: ~Copyable {
             journalBytesMax -= Partition.journalBytesMax(operations[index])
         }
         count = first
-        if first == 0 { rowsCount = 0 }
+        if first == 0 {
+            rowsCount = 0
+            transactions.removeAll()
+            held.removeAll()
+        }
+    }
+
+    /// Appends `extendedSet` or `extendedAdd`, whose words `write` writes.
+    ///
+    /// - Parameter wordCount: Of the words, with those that applying adds.
+    public mutating func append(
+        _ kind: Operation.Kind, key: UnsafeRawBufferPointer, wordCount: Int,
+        _ write: (UnsafeMutablePointer<Int64>) -> Void
+    ) {
+        append(kind, key: key, operand: appendWords(wordCount, write))
+    }
+
+    /// The same for a column of a record.
+    public mutating func append(
+        _ kind: Operation.Kind, _ record: Record, column: UInt32, wordCount: Int,
+        _ write: (UnsafeMutablePointer<Int64>) -> Void
+    ) {
+        append(kind, record, column: column, operand: appendWords(wordCount, write))
+    }
+
+    private mutating func appendWords(
+        _ wordCount: Int, _ write: (UnsafeMutablePointer<Int64>) -> Void
+    ) -> Int64 {
+        let place = rowsCount
+        makeRows(wordCount)
+        write(rows + place)
+        rowsCount += wordCount
+        return Int64(place)
+    }
+
+    /// Appends giving a key a deadline, milliseconds since 1970.
+    public mutating func appendExpire(
+        _ key: UnsafeRawBufferPointer, deadline: Int64, _ condition: ExpiryCondition
+    ) {
+        append(.expire, key: key, operand: deadline)
+        operations[count - 1].count = condition.rawValue
     }
 
     /// Makes the operations from `first` on apply as one: all or none, and nothing in between.
@@ -237,6 +322,11 @@ public struct OperationBatch: ~Copyable {
         count = 0
         rowsCount = 0
         journalBytesMax = 0
+        setsDeadlines = false
+        if !transactions.isEmpty {
+            transactions.removeAll()
+            held.removeAll()
+        }
         if !texts.isEmpty {
             for text in texts { text.deallocate() }
             texts.removeAll()
@@ -254,7 +344,24 @@ public struct OperationBatch: ~Copyable {
         if count == capacity { resize(to: capacity * 2) }
         (operations + count).initialize(to: operation)
         count &+= 1
-        if operation.isWrite { journalBytesMax &+= Partition.journalBytesMax(operation) }
+        if operation.isWrite {
+            journalBytesMax &+= Partition.journalBytesMax(operation)
+            if operation.kind.setsDeadline { setsDeadlines = true }
+        }
+    }
+
+    /// Journal bytes that the removal of keys whose deadline has come may take beside the operations, an
+    /// upper bound.
+    ///
+    /// - Complexity: O(operations).
+    var removalBytesMax: Int {
+        var sum = 0
+        for index in 0..<count where operations[index].family == 0 && operations[index].namesKey {
+            // Before the operation, and after one that sets a deadline that has passed.
+            let times = operations[index].kind.setsDeadline ? 2 : 1
+            sum &+= times &* Partition.journalBytesMax(ofRemoving: operations[index])
+        }
+        return sum
     }
 
     @inline(never)

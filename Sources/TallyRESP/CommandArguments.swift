@@ -52,3 +52,40 @@ public struct CommandArguments {
             start: base.unsafelyUnwrapped + Int(slot.offset), count: Int(slot.count))
     }
 }
+
+/// A command's arguments in memory of their own, for as long as this lives.
+public final class StoredCommand {
+    private let bytes: UnsafeMutableRawBufferPointer
+    private let slots: UnsafeMutablePointer<CommandArguments.Argument>
+    private let count: Int
+
+    /// Copies `arguments`.
+    public init(copying arguments: CommandArguments) {
+        count = arguments.count
+        slots = .allocate(capacity: max(1, count))
+        let byteCount = (0..<count).reduce(0) { $0 + arguments[$1].count }
+        // An argument always has an address, even an empty one.
+        bytes = .allocate(byteCount: max(1, byteCount), alignment: 1)
+        var offset = 0
+        for index in 0..<count {
+            let argument = arguments[index]
+            UnsafeMutableRawBufferPointer(rebasing: bytes[offset...]).copyMemory(from: argument)
+            (slots + index).initialize(
+                to: CommandArguments.Argument(offset: Int32(offset), count: Int32(argument.count)))
+            offset += argument.count
+        }
+    }
+
+    deinit {
+        slots.deallocate()
+        bytes.deallocate()
+    }
+
+    /// The arguments, valid as long as this lives.
+    public var arguments: CommandArguments {
+        CommandArguments(UnsafeRawPointer(bytes.baseAddress), slots, count: count, areInPlace: true)
+    }
+
+    /// Memory that this takes, bytes, about.
+    public var byteCount: Int { bytes.count + count * 8 + 96 }
+}

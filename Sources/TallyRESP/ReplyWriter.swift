@@ -133,6 +133,17 @@ public struct ReplyWriter: ~Copyable {
         append(UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
     }
 
+    /// No array.
+    public mutating func nullArray(_ version: RESPVersion) {
+        let text: StaticString = version == .three ? "_\r\n" : "*-1\r\n"
+        append(UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
+    }
+
+    /// What was encoded elsewhere.
+    public mutating func raw(_ encoded: [UInt8]) {
+        encoded.withUnsafeBytes { append($0) }
+    }
+
     /// Announces an array of `count` elements.
     public mutating func array(_ count: Int) {
         number(UInt8(ascii: "*"), Int64(count))

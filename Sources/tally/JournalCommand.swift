@@ -83,7 +83,17 @@ struct JournalCommand: ParsableCommand {
                     "column \(rows[2 * $0]) = \(rows[2 * $0 + 1])"
                 }
                 return "\(operation.kind)  \(record)  \(values.joined(separator: ", "))"
-            case .get, .readRecord, .add, .set, .setIfAbsent, .setIfPresent, .delete:
+            case .expire: return "\(operation.kind)  \(record)  at \(operation.operand)"
+            case .persist: return "\(operation.kind)  \(record)"
+            case .extendedSet:
+                let request = ExtendedSet(rows + Int(operation.operand))
+                return "\(operation.kind)  \(record)  \(request)"
+            case .extendedAdd:
+                let request = ExtendedAdd(rows + Int(operation.operand))
+                return "\(operation.kind)  \(record)  \(request)"
+            case .get, .readRecord, .readExpiry, .transaction, .countKeys, .add, .set, .setIfAbsent,
+                .setIfPresent,
+                .delete:
                 let column = operation.family == 0 ? "" : "  column \(operation.column)"
                 let times = operation.count > 1 ? " × \(operation.count)" : ""
                 return "\(operation.kind)  \(record)\(column)  \(operation.operand)\(times)"

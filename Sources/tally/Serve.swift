@@ -113,6 +113,8 @@ private struct Server {
             opening.residency, node: opening.node, clock: clock,
             onDamage: { reportDamage($0, logger) })
         residency.start()
+        let expiry = ExpiryThread(opening.expiry, clock: clock)
+        expiry.start()
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: [.init(service: server)],
@@ -120,12 +122,14 @@ private struct Server {
         do {
             try await group.run()
         } catch {
+            expiry.stop()
             residency.stop()
             checkpoints.stop()
             journal.stop()
             logger.critical("cannot serve", metadata: ["error": "\(error)"])
             throw ExitCode.failure
         }
+        expiry.stop()
         residency.stop()
         checkpoints.stop()
         journal.stop()

@@ -33,21 +33,6 @@ def values():
             NOT_AN_INTEGER + b":0\r\n")
 
 
-def expiry():
-    """Counters do not expire."""
-    for option in ["EX", "PX", "EXAT", "PXAT", "ex"]:
-        refusal = error(
-            f"option {option.upper()} is not supported: counters do not expire")
-        yield f"SET with {option}", commands(f"SET k 5 {option} 99", "GET k"), refusal + ABSENT
-        yield f"SET with a bare {option}", commands(f"SET k 5 {option}", "GET k"), refusal + ABSENT
-        yield (
-            f"SET with NX and {option}", commands(f"SET k 5 NX {option} 99", "GET k"),
-            refusal + ABSENT)
-    yield (
-        "SET with KEEPTTL", commands("SET k 5 KEEPTTL", "GET k"),
-        error("option KEEPTTL is not supported: counters do not expire") + ABSENT)
-
-
 def keys():
     """A key has at most 4,096 bytes."""
     for length in [4097, 10_000]:
@@ -68,10 +53,10 @@ def keys():
 def unknown_commands():
     """Commands of other types, and those of strings that are not numbers."""
     for line in [
-        "APPEND k 1", "SETEX k 9 1", "PSETEX k 9 1", "GETEX k", "SETRANGE k 0 1", "GETRANGE k 0 1",
-        "INCRBYFLOAT k 1.5", "EXPIRE k 9", "TTL k", "PERSIST k", "KEYS *", "SCAN 0", "RENAME a b",
+        "APPEND k 1", "SETRANGE k 0 1", "GETRANGE k 0 1",
+        "INCRBYFLOAT k 1.5", "KEYS *", "SCAN 0", "RENAME a b",
         "LPUSH k 1", "SADD k 1", "ZADD k 1 a", "PFADD k 1", "SAVE",
-        "MULTI", "SUBSCRIBE c", "MONITOR", "DEBUG SLEEP 0", "AUTH pw", "WAIT 0 0",
+        "SUBSCRIBE c", "MONITOR", "DEBUG SLEEP 0", "AUTH pw", "WAIT 0 0",
     ]:
         name, *arguments = line.split()
         shown = "".join(f"'{argument}' " for argument in arguments)
@@ -154,7 +139,7 @@ def silence():
 
 
 def all_differences():
-    for differences in (values, expiry, keys, unknown_commands, protocol, server, silence):
+    for differences in (values, keys, unknown_commands, protocol, server, silence):
         for name, data, reply in differences():
             yield name, (data, reply)
 

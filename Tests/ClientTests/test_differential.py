@@ -91,6 +91,10 @@ def test_commands_in_pieces(shared_tally, redis_server, name):
                 break
 
 
+# Times that come after any test.
+FAR = [4102444800000, 4102444800001, 5102444800000]
+
+
 def random_command(generator, keys):
     """One command that both servers treat alike, mostly one that changes counters."""
     key = generator.choice(keys)
@@ -98,6 +102,7 @@ def random_command(generator, keys):
         generator.randint(-3, 3), generator.randint(-10**6, 10**6), MAX, MIN, MAX - 1, MIN + 1,
         generator.randint(MIN, MAX)])
     some = [generator.choice(keys) for _ in range(generator.randint(1, 5))]
+    deadline = generator.choice([1, *FAR])
     pairs = [part for name in some for part in (name, generator.randint(-99, 99))]
     return generator.choices([
         ("INCR", key), ("DECR", key), ("INCRBY", key, number), ("DECRBY", key, number),
@@ -110,8 +115,21 @@ def random_command(generator, keys):
         ("MSET", *pairs), ("MSETNX", *pairs), ("STRLEN", key), ("TYPE", key), ("DBSIZE",),
         ("OBJECT", "ENCODING", key), ("FLUSHALL",), ("NOSUCH", key), ("INCR",),
         ("CLIENT", "REPLY", "SKIP"),
+        ("PEXPIREAT", key, deadline, *generator.choice([[], ["NX"], ["XX"], ["GT"], ["LT"]])),
+        ("SET", key, number, generator.choice(["PXAT", "EXAT"]), generator.choice(FAR)),
+        ("SET", key, number, "KEEPTTL"), ("GETEX", key, "PXAT", deadline), ("PERSIST", key),
+        ("GETEX", key, "PERSIST"), ("PEXPIRETIME", key), ("WATCH", *some), ("UNWATCH",),
     ], weights=[9, 5, 9, 5, 1, 4, 4, 2, 2, 2, 2, 2, 2, 1, 2, 1, 3, 2, 2, 1, 1, 1, 1, 0.05, 0.2,
-                0.2, 0.1])[0]
+                0.2, 0.1, 2, 1, 1, 1, 1, 1, 2, 1, 0.2])[0]
+
+
+def random_commands(generator, keys):
+    """Some commands, on their own or in a transaction."""
+    some = [random_command(generator, keys) for _ in range(generator.randint(1, 9))]
+    if generator.random() < 0.8:
+        return some
+    some = [each for each in some if each[0] != "CLIENT"]
+    return [("MULTI",), *some, (generator.choice(["EXEC", "EXEC", "EXEC", "DISCARD"]),)]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
@@ -125,7 +143,9 @@ def test_random_commands(shared_tally, redis_server, seed):
             connection.call("HELLO", version)
         left = RANDOM_COMMANDS // 4
         while left > 0:
-            batch = [random_command(generator, keys) for _ in range(generator.randint(1, 200))]
+            batch = [
+                each for _ in range(generator.randint(1, 30))
+                for each in random_commands(generator, keys)]
             left -= len(batch)
             data = b"".join(encode(*each) for each in batch) + command("CLIENT REPLY ON")
             expected, got = redis.exchange(data), tally.exchange(data)

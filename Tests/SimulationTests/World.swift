@@ -28,11 +28,11 @@ struct World {
     private var served:
         (
             node: Node, committer: Committer<SimulatedDisk>,
-            checkpointer: Checkpointer<SimulatedDisk>, residency: Residency
+            checkpointer: Checkpointer<SimulatedDisk>, residency: Residency, expiry: Expiry
         )?
 
-    private var model: [String: Int64] = [:]
-    private var states: [UInt64: [String: Int64]] = [0: [:]]
+    private var model: Model = [:]
+    private var states: [UInt64: Model] = [0: [:]]
     private var openSequence: UInt64 = 1
     /// The group that holds the latest change of each key, since the last start.
     private var changes: [String: UInt64] = [:]
@@ -50,6 +50,7 @@ struct World {
     private(set) var backups = 0
     private(set) var coldSegments = 0
     private(set) var blocksRead = 0
+    private(set) var expiries = 0
 
     init(seed: UInt64, plantedBug: PlantedBug? = nil) {
         self.seed = seed
@@ -104,7 +105,8 @@ struct World {
         case 75..<83: acknowledge()
         case 83..<91: checkpoint()
         case 91..<93: changeResidency()
-        case 93..<95: prepareSpace()
+        case 93: prepareSpace()
+        case 94: if random.once(in: 2) { sweep() } else { jump() }
         case 95: disk.setCapacity(bytes: [200 << 10, .max].randomElement(using: &random) ?? .max)
         case 96: stop(isClean: true)
         case 97: crash(losesPower: false)
@@ -117,9 +119,11 @@ struct World {
         var batch = node.makeBatch()
         let count = Int.random(in: 1...20, using: &random)
         let isUnit = random.once(in: 5)
+        let now = node.nowMilliseconds()
         let steps = (0..<count).map { _ in
             WorldStep(
-                isUnit: isUnit, hasRecords: !isUnit || model[WorldStep.schemaKey] != nil, &random)
+                isUnit: isUnit, hasRecords: !isUnit || model[WorldStep.schemaKey] != nil, now: now,
+                &random)
         }
         let keys = steps.map(\.keyBytes)
         defer { for key in keys { key.deallocate() } }
@@ -137,8 +141,11 @@ struct World {
         if isUnit { batch.makeUnit(from: 0) }
         readBlocks(batch, node)
         guard node.execute(&batch) == .done else { return }
-        for (index, step) in steps.enumerated() {
-            check(batch.outcomes[index], of: step)
+        let outcomes = (0..<count).map { batch.outcomes[$0] }
+        let removesDue = removesDue(steps, outcomes, now, node)
+        if isUnit, removesDue { for step in steps { removeIfDue(step.key, now) } }
+        for (step, outcome) in zip(steps, outcomes) {
+            check(outcome, of: step, now, removesDue: removesDue)
         }
         finish(batch.latestSequence(0..<batch.count))
     }
@@ -150,7 +157,9 @@ struct World {
             batch.appendChange(change)
         }
         guard node.execute(&batch) == .done else { return }
-        if batch.outcomes[0].status == .applied { model[WorldStep.schemaKey] = 1 }
+        if batch.outcomes[0].status == .applied {
+            model[WorldStep.schemaKey] = Counter(value: 1)
+        }
         finish(batch.latestSequence(0..<batch.count))
     }
 
@@ -175,7 +184,7 @@ struct World {
 
     /// Takes some segments out of memory, or brings some back.
     private mutating func changeResidency() {
-        guard let (node, _, _, residency) = served else { return }
+        guard let (node, _, _, residency, _) = served else { return }
         let limit = node.memoryBytesMax
         // Next to no memory makes all cold, plenty makes all hot.
         node.memoryBytesMax = random.once(in: 2) ? 1 : nil
@@ -193,15 +202,17 @@ struct World {
     private mutating func readBlocks(_ batch: borrowing OperationBatch, _ node: Node) {
         // A server may be late: the blocks are then read while the batch is executed.
         guard random.once(in: 2) else { return }
-        switch node.needs(of: batch, from: 0) {
-        case .nothing: break
-        case .unreadable(let error): violations.append("unreadable: \(error)")
-        case .blocks(let blocks):
-            node.read(blocks) {}
-            while node.readNextBlock() { blocksRead += 1 }
-            if case .nothing = node.needs(of: batch, from: 0) { return }
-            violations.append("blocks that were read are missing")
+        // A key may have a place in two tables.
+        for _ in 0...2 {
+            switch node.needs(of: batch, from: 0) {
+            case .nothing: return
+            case .unreadable(let error): return violations.append("unreadable: \(error)")
+            case .blocks(let blocks):
+                node.read(blocks) {}
+                while node.readNextBlock() { blocksRead += 1 }
+            }
         }
+        violations.append("blocks that were read are missing")
     }
 
     /// Makes a backup and looks at what a server finds there.
@@ -244,17 +255,62 @@ struct World {
         if random.once(in: 2) { acknowledge() }
     }
 
-    private mutating func check(_ outcome: Outcome, of step: WorldStep) {
+    private mutating func check(
+        _ outcome: Outcome, of step: WorldStep, _ now: Int64, removesDue: Bool
+    ) {
         if outcome.status == .journalFull { return }
-        var expected = step.apply(to: &model)
+        if removesDue { removeIfDue(step.key, now) }
+        var expected = step.apply(to: &model, now)
         // A change reflects the open group, everything else at least the key's latest change.
-        let isChange = outcome.status == .applied && step.kind != .get
+        let isChange = outcome.status == .applied && step.isWrite
         let reflected = isChange ? openSequence : changes[step.key, default: 0]
         expected.sequence = max(reflected, min(outcome.sequence, openSequence))
         if outcome != expected {
             violations.append("\(step): \(outcome) instead of \(expected)")
         }
         if isChange { changes[step.key] = openSequence }
+        if removesDue, step.kind.setsDeadline { removeIfDue(step.key, now) }
+    }
+
+    // MARK: Deadlines
+
+    /// Whether keys that were due have been removed, which a full journal forbids.
+    private func removesDue(
+        _ steps: [WorldStep], _ outcomes: [Outcome], _ now: Int64, _ node: Node
+    ) -> Bool {
+        for (step, outcome) in zip(steps, outcomes) where step.isWrite {
+            return outcome.status != .journalFull
+        }
+        let counters = Self.counters(node)
+        return !steps.contains { counters[$0.key]?.isDue(now) == true }
+    }
+
+    private mutating func removeIfDue(_ key: String, _ now: Int64) {
+        guard model[key]?.isDue(now) == true else { return }
+        model[key] = nil
+        changes[key] = openSequence
+        expiries += 1
+    }
+
+    /// Lets the node look for keys that are due.
+    private mutating func sweep() {
+        guard let (node, _, _, _, expiry) = served else { return }
+        let now = node.nowMilliseconds()
+        for _ in 0..<6 where expiry.step() != .busy {}
+        let counters = Self.counters(node)
+        for key in model.keys where counters[key] == nil {
+            guard model[key]?.isDue(now) == true else {
+                violations.append("\(key) was removed and was not due")
+                continue
+            }
+            removeIfDue(key, now)
+        }
+        states[openSequence] = model
+    }
+
+    /// The machine's clock is set, forwards or backwards.
+    private mutating func jump() {
+        clock.jump(milliseconds: [-50_000, -500, 500, 5000].randomElement(using: &random) ?? 0)
     }
 
     /// Sends the replies that may leave.
@@ -347,7 +403,8 @@ struct World {
             let opening = try NodeOpening(
                 disk: disk, clock: clock, configuration: configuration)
             served = (
-                opening.node, opening.committer, opening.checkpointer, opening.residency
+                opening.node, opening.committer, opening.checkpointer, opening.residency,
+                opening.expiry
             )
             recovered(opening)
         } catch {
@@ -383,14 +440,17 @@ struct World {
         acknowledged = min(acknowledged, last)
     }
 
-    private static func counters(_ node: Node) -> [String: Int64] {
-        var counters: [String: Int64] = [:]
-        node.forEachPlainKey { counters[String(decoding: $0, as: UTF8.self)] = $1 }
+    private static func counters(_ node: Node) -> Model {
+        var counters: Model = [:]
+        node.forEachPlainKey { key, value, deadline in
+            counters[String(decoding: key, as: UTF8.self)] = Counter(
+                value: value, deadline: deadline)
+        }
         guard node.schema.schema.families.first?.columns.isEmpty == false else { return counters }
-        counters[WorldStep.schemaKey] = 1
+        counters[WorldStep.schemaKey] = Counter(value: 1)
         node.forEachRecord(family: 1) { key, values in
             guard case .integer(let number) = key else { return }
-            counters["\(WorldStep.recordPrefix)\(number)"] = values[0]
+            counters["\(WorldStep.recordPrefix)\(number)"] = Counter(value: values[0])
         }
         return counters
     }
@@ -406,116 +466,5 @@ struct World {
             JournalForger(disk).blessStaleGroups()
         case .skippedSync, .hiddenSyncFailure, .fileSyncedAgainAfterFailure, nil: break
         }
-    }
-}
-
-/// One operation of the world, and what it does to the model.
-struct WorldStep: CustomStringConvertible {
-    let kind: Operation.Kind
-    let key: String
-    let operand: Int64
-
-    init(isUnit: Bool, hasRecords: Bool, _ random: inout SeededGenerator) {
-        let kinds: [Operation.Kind] =
-            isUnit
-            ? [.set]
-            : [.add, .add, .add, .add, .get, .set, .setIfAbsent, .setIfPresent, .delete]
-        kind = kinds.randomElement(using: &random) ?? .get
-        let prefix = hasRecords && random.once(in: 2) ? Self.recordPrefix : "key:"
-        key = "\(prefix)\(Int.random(in: 0..<40, using: &random))"
-        operand = [1, 1, 1, -1, 5, 1000, .max, .min].randomElement(using: &random) ?? 1
-    }
-
-    var description: String { "\(kind) \(key) \(operand)" }
-
-    /// A copy of the key that stays where it is until it is deallocated.
-    var keyBytes: UnsafeRawBufferPointer {
-        let bytes = UnsafeMutableRawBufferPointer.allocate(
-            byteCount: key.utf8.count, alignment: 1)
-        bytes.copyBytes(from: key.utf8)
-        return UnsafeRawBufferPointer(bytes)
-    }
-
-    /// Stands in the model for the family's declaration.
-    static let schemaKey = "schema"
-    static let recordPrefix = "post:"
-    static let declaration = [
-        "ADD COUNTER post", "ADD COLUMN post id primarykey",
-        "ADD COLUMN post likes min=-9223372036854775808",
-    ]
-
-    /// The record that the key names, nil for a plain key.
-    private var record: OperationBatch.Record? {
-        guard key.hasPrefix(Self.recordPrefix),
-            let number = UInt64(key.dropFirst(Self.recordPrefix.count))
-        else { return nil }
-        return OperationBatch.Record(family: 1, key: number)
-    }
-
-    func append(_ bytes: UnsafeRawBufferPointer, to batch: inout OperationBatch) {
-        if let record {
-            batch.append(kind, record, operand: operand)
-        } else {
-            batch.append(kind, key: bytes, operand: operand)
-        }
-    }
-
-    func apply(to model: inout [String: Int64]) -> Outcome {
-        guard record == nil else { return applyToRecord(&model) }
-        let old = model[key]
-        let unchanged = Outcome(.unchanged, wasPresent: old != nil, value: old ?? 0)
-        let applied = Outcome(.applied, wasPresent: old != nil, value: old ?? 0)
-        switch kind {
-        case .get: return applied
-        case .add:
-            let (sum, overflow) = (old ?? 0).addingReportingOverflow(operand)
-            if overflow { return Outcome(.overflow, wasPresent: old != nil, value: old ?? 0) }
-            model[key] = sum
-            return Outcome(.applied, wasPresent: old != nil, value: sum, acceptedCount: 1)
-        case .set: model[key] = operand
-        case .setIfAbsent:
-            if old != nil { return unchanged }
-            model[key] = operand
-        case .setIfPresent:
-            if old == nil { return unchanged }
-            model[key] = operand
-        case .delete:
-            if old == nil { return unchanged }
-            model[key] = nil
-        case .clear: model = [:]
-        case .readRecord, .setColumns, .setRecord, .deleteRecord, .importRuns, .changeSchema:
-            preconditionFailure("not a step of this world")
-        }
-        return applied
-    }
-
-    /// The same for a column that is at 0 by default.
-    private func applyToRecord(_ model: inout [String: Int64]) -> Outcome {
-        guard model[Self.schemaKey] != nil else { return Outcome(refused: .schemaChanged) }
-        let old = model[key] ?? 0
-        let unchanged = Outcome(.unchanged, wasPresent: old != 0, value: old)
-        var outcome = Outcome(.applied, wasPresent: old != 0, value: old)
-        var new = old
-        switch kind {
-        case .add:
-            let (sum, overflow) = old.addingReportingOverflow(operand)
-            if overflow { return Outcome(refused: .outOfBounds) }
-            new = sum
-            outcome.value = sum
-            outcome.acceptedCount = 1
-        case .set: new = operand
-        case .setIfAbsent:
-            if old != 0 { return unchanged }
-            new = operand
-        case .setIfPresent:
-            if old == 0 { return unchanged }
-            new = operand
-        case .delete:
-            if old == 0 { return unchanged }
-            new = 0
-        default: break
-        }
-        model[key] = new == 0 ? nil : new
-        return outcome
     }
 }

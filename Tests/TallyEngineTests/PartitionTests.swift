@@ -98,7 +98,9 @@ struct PartitionTests {
 
     private static func all(_ partition: borrowing Partition) -> [String: Int64] {
         var all: [String: Int64] = [:]
-        partition.forEachPlainKey { all[String(decoding: $0, as: UTF8.self)] = $1 }
+        partition.forEachPlainKey { key, value, _ in
+            all[String(decoding: key, as: UTF8.self)] = value
+        }
         return all
     }
 
@@ -117,7 +119,7 @@ struct PartitionTests {
         let run = { (step: Step, isFull: Bool) -> Outcome in
             var outcome = Outcome(.unchanged, wasPresent: false, value: 0)
             var application = PartitionTable.Application(
-                isMemoryFull: isFull, isJournalFull: false, rows: noRows)
+                isMemoryFull: isFull, isJournalFull: false, nowMilliseconds: nil, rows: noRows)
             step.with(hasher) {
                 table.apply($0, count: 1, outcomes: &outcome, &application)
             }

@@ -73,7 +73,9 @@ struct DamageTests {
                 }
             }
         }
-        snapshot.forEachPlainKey { lines.append("\(String(decoding: $0, as: UTF8.self)) \($1)") }
+        snapshot.forEachPlainKey { key, value, deadline in
+            lines.append("\(String(decoding: key, as: UTF8.self)) \(value) \(deadline ?? -1)")
+        }
         return lines.sorted()
     }
 

@@ -153,7 +153,17 @@ struct CommandProcessorTests {
                 "COMMAND GETKEYS MSET a 1 b 2\nCOMMAND GETKEYS PING\n",
                 "*2\n$1\na\n$1\nb\n-ERR The command has no key arguments\n"
             ),
-            ("SET a 1 EX 5\n", "-ERR option EX is not supported: counters do not expire\n"),
+            ("SET a 1 EX 5\nTTL a\nSET a 1\nTTL a\n", "+OK\n:5\n+OK\n:-1\n"),
+            (
+                "INCREX a UBOUND 3 BYINT 5\nINCREX a UBOUND 3 BYINT 5 SATURATE\nINCREX a BYFLOAT 1\n",
+                "*2\n:0\n:0\n*2\n:3\n:3\n-ERR counters are integers: BYFLOAT is not supported\n"
+            ),
+            (
+                "INCREX a ENX\nINCREX a LBOUND 2 UBOUND 1\nINCREX a EX 0\nINCREX a EX 9 ENX\nTTL a\n",
+                "-ERR ENX needs one of EX, PX, EXAT and PXAT\n-ERR LBOUND is greater than UBOUND\n"
+                    + "-ERR invalid expire time in 'increx' command\n*2\n:1\n:1\n:9\n"
+            ),
+            ("MULTI\nINCR a\nGET a\nEXEC\n", "+OK\n+QUEUED\n+QUEUED\n*2\n:1\n$1\n1\n"),
         ] as [(String, String)])
     func answersAsRedisDoes(request: String, reply: String) throws {
         #expect(try Conversation().send(request) == reply)

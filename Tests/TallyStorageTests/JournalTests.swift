@@ -224,7 +224,7 @@ struct JournalTests {
     }
 
     @Test func newerFormatsAreRefusedByName() throws {
-        let cases: [(Int, String, UInt32)] = [(8, "version", 1), (12, "features", 2)]
+        let cases: [(Int, String, UInt32)] = [(8, "version", 1), (12, "features", 3)]
         for (offset, file, supported) in cases {
             let journal = try TextJournal()
             try journal.append(file)

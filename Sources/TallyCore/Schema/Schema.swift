@@ -5,6 +5,17 @@ public struct Schema: Equatable, Sendable {
     /// The number of the next family.
     public private(set) var nextFamily: UInt32 = 1
 
+    /// The number that stands for plain keys without a deadline, where families have one.
+    public static let plainKeys: UInt32 = 0
+    /// The number that stands for plain keys with a deadline.
+    public static let expiringKeys = UInt32.max
+
+    /// Whether a family's number stands for plain keys.
+    @inlinable
+    public static func isPlain(_ family: UInt32) -> Bool {
+        family == plainKeys || family == expiringKeys
+    }
+
     /// No families.
     public init() {}
 

@@ -41,7 +41,7 @@ extension FamilyRecords {
         _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
     ) -> Outcome.Status? {
         switch operation.pointee.kind {
-        case .add, .delete:
+        case .add, .delete, .extendedAdd:
             guard columnIndex(operation.pointee.column) != nil else { return .schemaChanged }
         case .set, .setIfAbsent, .setIfPresent:
             guard let column = columnIndex(operation.pointee.column) else {
@@ -57,7 +57,9 @@ extension FamilyRecords {
                 guard rules[column].accepts(pairs[2 &* index &+ 1]) else { return .outOfBounds }
             }
         case .deleteRecord: break
-        case .get, .readRecord, .importRuns, .clear, .changeSchema:
+        case .get, .readRecord, .importRuns, .clear, .changeSchema, .transaction, .countKeys,
+            .readExpiry,
+            .expire, .persist, .extendedSet:
             preconditionFailure("not a change of a record")
         }
         guard hasState else { return nil }
@@ -67,7 +69,7 @@ extension FamilyRecords {
         }
         if isKnownOnly, state != State.known {
             switch operation.pointee.kind {
-            case .add, .setIfPresent, .delete: return .unknownKey
+            case .add, .extendedAdd, .setIfPresent, .delete: return .unknownKey
             default: break
             }
         }
@@ -85,12 +87,39 @@ extension FamilyRecords {
     ) -> Outcome {
         switch operation.pointee.kind {
         case .add: changeByAdding(operation)
+        case .extendedAdd: changeByAddingWithin(operation, rows)
         case .set, .setIfAbsent, .setIfPresent, .delete: changeColumn(operation)
         case .setColumns, .setRecord: changeColumns(operation, rows)
         case .deleteRecord: delete()
-        case .get, .readRecord, .importRuns, .clear, .changeSchema:
+        case .get, .readRecord, .importRuns, .clear, .changeSchema, .transaction, .countKeys,
+            .readExpiry,
+            .expire, .persist, .extendedSet:
             preconditionFailure("not a change of a record")
         }
+    }
+
+    /// An addition within bounds of its own; the column's hold as well.
+    borrowing func changeByAddingWithin(
+        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
+    ) -> Outcome {
+        guard let column = columnIndex(operation.pointee.column) else {
+            return Outcome(refused: .schemaChanged)
+        }
+        let rules = rules + column
+        let words = rows + Int(operation.pointee.operand)
+        let old = rules.pointee.coding.decode(row[column])
+        let wasPresent = row[column] != 0
+        let sum = ExtendedAdd(
+            words, lowerBoundMin: rules.pointee.min, upperBoundMax: rules.pointee.max
+        )
+        .sum(old)
+        words[ExtendedAdd.differenceWord] = (sum ?? old) &- old
+        guard let sum, rules.pointee.accepts(sum) else {
+            words[ExtendedAdd.differenceWord] = 0
+            return Outcome(.unchanged, wasPresent: wasPresent, value: old)
+        }
+        row[column] = rules.pointee.coding.encode(sum)
+        return Outcome(.applied, wasPresent: wasPresent, value: sum)
     }
 
     borrowing func changeByAdding(_ operation: UnsafePointer<Operation>) -> Outcome {

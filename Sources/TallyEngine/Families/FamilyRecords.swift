@@ -241,7 +241,7 @@ struct FamilyRecords: ~Copyable {
     /// Whether applying `operation` would create a record.
     mutating func wouldCreate(_ operation: UnsafePointer<Operation>) -> Bool {
         switch operation.pointee.kind {
-        case .add, .set, .setIfAbsent, .setColumns, .setRecord: !readRow(operation)
+        case .add, .extendedAdd, .set, .setIfAbsent, .setColumns, .setRecord: !readRow(operation)
         case .deleteRecord: isDeletedFinal && !readRow(operation)
         default: false
         }

@@ -31,7 +31,9 @@ public final class DataSnapshot {
     }
 
     /// Calls `body` with every plain key and its counter, by partition.
-    public func forEachPlainKey(_ body: (UnsafeRawBufferPointer, Int64) -> Void) {
+    public func forEachPlainKey(
+        _ body: (UnsafeRawBufferPointer, Int64, _ deadline: Int64?) -> Void
+    ) {
         for box in partitions { box.partition.forEachPlainKey(body) }
     }
 

@@ -5,6 +5,9 @@ enum CommandID: UInt8, Sendable {
     case set, setIfAbsent, getSet, getDelete, multipleGet, multipleSet, multipleSetIfAbsent
     case delete, unlink, exists, touch, type, stringLength
     case object, objectEncoding, objectHelp
+    case getExpire, setWithSeconds, setWithMilliseconds
+    case expire, expireMilliseconds, expireAt, expireAtMilliseconds, persist
+    case timeToLive, timeToLiveMilliseconds, expireTime, expireTimeMilliseconds
     case databaseSize, flushDatabase, flushAll, incrementExtended
 
     // Records
@@ -17,6 +20,8 @@ enum CommandID: UInt8, Sendable {
     case ping, echo, select, quit, reset, hello
     case client, clientID, clientInfo, clientList, clientSetName, clientGetName, clientSetInfo
     case clientReply, clientNoEvict, clientNoTouch, clientKill, clientHelp
+
+    case multi, execute, discard, watch, unwatch
 
     // Server
     case time, info, backgroundSave, lastSave

@@ -89,6 +89,12 @@ extension CommandProcessor {
             .hashIncrementBy:
             ["RW", "access", "update"]
         case .set, .getSet: ["RW", "access", "update"]
+        case .getExpire: ["RW", "access", "update"]
+        case .expire, .expireMilliseconds, .expireAt, .expireAtMilliseconds, .persist:
+            ["RW", "update"]
+        case .setWithSeconds, .setWithMilliseconds: ["OW", "update"]
+        case .timeToLive, .timeToLiveMilliseconds, .expireTime, .expireTimeMilliseconds:
+            ["RO", "access"]
         case .setIfAbsent, .multipleSetIfAbsent: ["OW", "insert"]
         case .hashSet, .hashMultipleSet: ["RW", "update"]
         case .hashSetIfAbsent: ["RW", "insert"]

@@ -15,13 +15,17 @@ extension CommandProcessor {
             session.isClosing = true
         case .reset: reset(&session)
         case .hello: hello(&session)
+        case .multi: beginTransaction(&session)
+        case .execute: replies.error("ERR EXEC without MULTI")
+        case .discard: discardTransaction(&session)
+        case .watch: watch(&session)
+        case .unwatch: unwatch(&session)
         case .time: time()
         case .info: info(session)
         case .backgroundSave: backgroundSave()
         case .backupStart: startBackup()
         case .backupStatus: backupStatus()
         case .lastSave: replies.integer(Int64(server.node.checkpoint.milliseconds / 1000))
-        case .databaseSize: databaseSize()
         case .describe: describe()
         case .importStart: startImport()
         case .importCommit: commitImport()
@@ -131,6 +135,7 @@ extension CommandProcessor {
     }
 
     private mutating func reset(_ session: inout Session) {
+        endTransaction(&session)
         session.version = .two
         session.hasTurnedRepliesOn = session.replyMode == .off
         session.replyMode = .on

@@ -19,6 +19,18 @@ extension CommandProcessor {
         case .setIfAbsent: try store(.setIfAbsent, .flag)
         case .getSet: try store(.set, .previous)
         case .getDelete: try onNumber(.delete, .previous)
+        case .getExpire: try readAndExpire()
+        case .setWithSeconds: try setWithTime(.seconds, "setex")
+        case .setWithMilliseconds: try setWithTime(.milliseconds, "psetex")
+        case .expire: try expire(.seconds, fromNow: true, "expire")
+        case .expireMilliseconds: try expire(.milliseconds, fromNow: true, "pexpire")
+        case .expireAt: try expire(.seconds, fromNow: false, "expireat")
+        case .expireAtMilliseconds: try expire(.milliseconds, fromNow: false, "pexpireat")
+        case .persist: try persist()
+        case .timeToLive: try readExpiry(.secondsLeft)
+        case .timeToLiveMilliseconds: try readExpiry(.millisecondsLeft)
+        case .expireTime: try readExpiry(.deadlineSeconds)
+        case .expireTimeMilliseconds: try readExpiry(.deadlineMilliseconds)
         case .multipleGet: try readMany()
         case .multipleSet, .multipleSetIfAbsent: try storeMany(id)
         case .delete, .unlink: try onAllKeys(.delete, .deleteRecord, .removedCount)
@@ -26,6 +38,7 @@ extension CommandProcessor {
         case .type: try readType(1, .type)
         case .stringLength: try read(.textLength)
         case .flushDatabase, .flushAll: try clear()
+        case .databaseSize: countKeys()
         case .add, .alter, .drop: try planSchemaChange()
         default: try planHash(id)
         }
@@ -53,7 +66,7 @@ extension CommandProcessor {
     /// Appends an operation on the number that the argument at `index` names: a plain key's, or one
     /// column of a record.
     @inline(__always)
-    private mutating func append(
+    mutating func append(
         _ kind: Operation.Kind, number index: Int, operand: Int64 = 0
     ) throws(Refusal) {
         switch try target(index) {
@@ -119,7 +132,7 @@ extension CommandProcessor {
     }
 
     /// Makes the operations that `body` appends one unit, or none if it throws.
-    private mutating func unit(
+    mutating func unit(
         _ shape: ReplyPlan.Shape, condition: Operation.UnitCondition = .none,
         _ body: (inout CommandProcessor) throws(Refusal) -> Void
     ) throws(Refusal) -> ReplyPlan {
@@ -132,24 +145,6 @@ extension CommandProcessor {
         }
         batch.makeUnit(from: first, condition: condition)
         return plan(shape, from: first)
-    }
-
-    /// `INCREX key [BYINT delta]`: the new value, and what of the delta took effect.
-    private mutating func addReporting() throws(Refusal) -> ReplyPlan {
-        var delta: Int64 = 1
-        if arguments.count > 2 {
-            guard arguments[2].equalsIgnoringCase("byint"), arguments.count == 4 else {
-                throw Refusal(
-                    "ERR only INCREX key [BYINT increment] is supported; bounds are declared with "
-                        + "their column")
-            }
-            guard let given = Decimal.parse(arguments[3]) else { throw Self.notAnInteger }
-            delta = given
-        }
-        return try unit(.sumAndDifference) { (processor) throws(Refusal) in
-            try processor.append(.get, number: 1)
-            try processor.append(.add, number: 1, operand: delta)
-        }
     }
 
     private mutating func addOperand(isNegative: Bool) throws(Refusal) -> ReplyPlan {
@@ -171,29 +166,6 @@ extension CommandProcessor {
         try append(kind, number: 1, operand: value)
         return plan(shape)
     }
-
-    private mutating func set() throws(Refusal) -> ReplyPlan {
-        var kind = Operation.Kind.set
-        var returnsPrevious = false
-        for index in 3..<max(3, arguments.count) {
-            let option = arguments[index]
-            if option.equalsIgnoringCase("nx"), kind != .setIfPresent {
-                kind = .setIfAbsent
-            } else if option.equalsIgnoringCase("xx"), kind != .setIfAbsent {
-                kind = .setIfPresent
-            } else if option.equalsIgnoringCase("get") {
-                returnsPrevious = true
-            } else if let name = Self.expiryOptions.first(where: option.equalsIgnoringCase) {
-                throw Refusal(
-                    "ERR option \(name.uppercased()) is not supported: counters do not expire")
-            } else {
-                throw Refusal("ERR syntax error")
-            }
-        }
-        return try store(kind, returnsPrevious ? .previous : kind == .set ? .ok : .okOrNull)
-    }
-
-    private static var expiryOptions: [String] { ["ex", "px", "exat", "pxat", "keepttl"] }
 
     private mutating func storeMany(_ id: CommandID) throws(Refusal) -> ReplyPlan {
         let count = arguments.count
@@ -224,6 +196,12 @@ extension CommandProcessor {
                 processor.append(kind, recordKind, try processor.target(index))
             }
         }
+    }
+
+    private mutating func countKeys() -> ReplyPlan {
+        let first = batch.count
+        batch.appendCount()
+        return plan(.total, from: first)
     }
 
     private mutating func clear() throws(Refusal) -> ReplyPlan {

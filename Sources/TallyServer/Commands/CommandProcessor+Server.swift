@@ -3,19 +3,13 @@ import TallyCore
 import TallyNode
 import TallyRESP
 
-/// TIME, DBSIZE, CONFIG and INFO.
+/// TIME, CONFIG and INFO.
 extension CommandProcessor {
     mutating func time() {
         let milliseconds = server.clock.wallMilliseconds()
         replies.array(2)
         replies.bulk("\(milliseconds / 1000)")
         replies.bulk("\(milliseconds % 1000 * 1000)")
-    }
-
-    mutating func databaseSize() {
-        let all = server.node.countAll()
-        noteSequence(all.sequence)
-        replies.integer(Int64(all.count))
     }
 
     mutating func info(_ session: borrowing Session) {

@@ -23,12 +23,17 @@ struct CommandProcessor: ~Copyable {
     var counts = Counts()
 
     /// How the operations in `batch` become replies.
-    private let plans: UnsafeMutablePointer<ReplyPlan>
+    private var plans: UnsafeMutablePointer<ReplyPlan>
     private var planCount = 0
+    private var planCapacity: Int
+    /// Replies that were encoded before what they belong to was executed.
+    private var preparedReplies: [[UInt8]] = []
+    /// The latest commit group that these reflect.
+    private var preparedSequence: UInt64 = 0
     /// Whose plans those are, in order; the last one's end is `planCount`.
     private var stretches: [Stretch] = []
     /// The command at hand.
-    private(set) var arguments = CommandArguments()
+    var arguments = CommandArguments()
     /// The latest commit group that the reply at hand reflects.
     private var sequence: UInt64 = 0
     /// The schema that commands are read by; the same for all that wait for the next `flush`.
@@ -68,7 +73,8 @@ struct CommandProcessor: ~Copyable {
         commands = server.commands
         batch = server.node.makeBatch()
         catalog = FamilyCatalog(Schema(), version: 0)
-        plans = .allocate(capacity: Self.batchCountMax)
+        planCapacity = Self.batchCountMax + 1
+        plans = .allocate(capacity: planCapacity)
         deliveries.reserveCapacity(64)
         stretches.reserveCapacity(64)
     }
@@ -102,7 +108,7 @@ struct CommandProcessor: ~Copyable {
     }
 
     /// What became of a command.
-    private enum Dispatch {
+    enum Dispatch {
         case done
         /// Nothing, because the journal is busy.
         case busy
@@ -177,58 +183,84 @@ struct CommandProcessor: ~Copyable {
     private mutating func dispatch(_ owner: Int, _ session: inout Session) -> Dispatch {
         let name = arguments[0]
         guard let index = lookup.find(name) else {
+            session.transaction?.isBroken = true
             return Dispatch(reject(owner, unknown(), &session))
         }
-        let command = commands[index]
-        session.lastCommand = command.id
+        let id = commands[index].id
+        session.lastCommand = id
+        if session.transaction != nil,
+            let queued = dispatchInTransaction(server.specs[index], owner, &session)
+        {
+            return queued
+        }
         let plan: ReplyPlan?
         do throws(Refusal) {
-            if let family = languageFamily(), let language = try planLanguage(command.id, family) {
-                plan = language
-            } else {
-                guard command.arity.accepts(arguments.count) else {
-                    throw Refusal(Self.wrongArity(server.specs[index].fullName))
-                }
-                switch command.id {
-                case .increment: plan = try add(1)
-                case .get: plan = try read(.value)
-                case .add, .alter, .drop:
-                    // Judged by the schema as everything before leaves it.
-                    guard flush() else { return .busy }
-                    changesSchema = true
-                    plan = try planSchemaChange()
-                case .object: plan = try planObject()
-                default: plan = try planCounter(command.id)
-                }
+            switch id {
+            case .add, .alter, .drop:
+                // Judged by the schema as everything before leaves it.
+                guard flush() else { return .busy }
+                changesSchema = true
+                plan = try planOperations(id, index)
+            default: plan = try planOperations(id, index)
             }
         } catch {
-            return Dispatch(reject(owner, error, &session))
+            session.transaction?.isBroken = true
+            return Dispatch(reject(owner, id == .execute ? aborted(&session) : error, &session))
         }
-        guard let plan else { return Dispatch(runAtOnce(command.id, index, owner, &session)) }
-        if node.hasColdSegments, let waiting = dispatchWhereCold(plan, owner, &session) {
+        guard let plan else { return Dispatch(runAtOnce(id, index, owner, &session)) }
+        if let waiting = dispatchWhereCold(first: Int(plan.first), owner, &session) {
             return waiting
         }
         note(plan, owner, &session)
         return .done
     }
 
-    /// Sees to it that the operations of a plan find what they need in memory.
+    /// The number of the command of this name, nil if there is none.
+    func findCommand(_ name: UnsafeRawBufferPointer) -> Int? { lookup.find(name) }
+
+    /// Appends a command's operations to the batch.
     ///
-    /// - Returns: nil if they do; else the operations are gone from the batch.
-    @inline(never)
-    private mutating func dispatchWhereCold(
-        _ plan: ReplyPlan, _ owner: Int, _ session: inout Session
+    /// - Returns: how they become its reply; nil for a command that has none.
+    @inline(__always)
+    mutating func planOperations(
+        _ id: CommandID, _ index: Int
+    ) throws(Refusal) -> ReplyPlan? {
+        if let family = languageFamily(), let plan = try planLanguage(id, family) { return plan }
+        guard commands[index].arity.accepts(arguments.count) else {
+            throw Refusal(Self.wrongArity(server.specs[index].fullName))
+        }
+        switch id {
+        case .increment: return try add(1)
+        case .get: return try read(.value)
+        case .object: return try planObject()
+        default: return try planCounter(id)
+        }
+    }
+
+    /// Sees to it that the batch's operations from `first` on find what they need in memory.
+    ///
+    /// - Returns: nil if they do; else they are gone from the batch.
+    @inline(__always)
+    mutating func dispatchWhereCold(
+        first: Int, _ owner: Int, _ session: inout Session
     ) -> Dispatch? {
-        switch node.needs(of: batch, from: Int(plan.first)) {
+        node.hasColdSegments ? dispatchNeedy(first, owner, &session) : nil
+    }
+
+    @inline(never)
+    private mutating func dispatchNeedy(
+        _ first: Int, _ owner: Int, _ session: inout Session
+    ) -> Dispatch? {
+        switch node.needs(of: batch, from: first) {
         case .nothing: return nil
         case .blocks(let blocks):
-            batch.removeLast(to: Int(plan.first))
+            batch.removeLast(to: first)
             guard blocks.count <= Limits.commandBlocksMax else {
                 return Dispatch(reject(owner, Self.tooManyBlocks(blocks.count), &session))
             }
             return .missing(blocks)
         case .unreadable(let error):
-            batch.removeLast(to: Int(plan.first))
+            batch.removeLast(to: first)
             return Dispatch(reject(owner, Refusal("ERR \(error)"), &session))
         }
     }
@@ -241,24 +273,26 @@ struct CommandProcessor: ~Copyable {
         let start = replies.byteCount
         let mode = session.takeReplyMode()
         sequence = 0
-        if !server.specs[index].subcommands.isEmpty, arguments.count > 1 {
-            runSubcommand(server.specs[index], &session)
-        } else {
-            run(id, &session)
-        }
+        runSelected(id, index, &session)
         if mode != .on, !session.hasTurnedRepliesOn { replies.truncate(to: start) }
         session.hasTurnedRepliesOn = false
         deliver(to: owner, from: start, commandCount: 1)
         return true
     }
 
+    /// Runs a command, or the subcommand that it names.
+    mutating func runSelected(_ id: CommandID, _ index: Int, _ session: inout Session) {
+        if !server.specs[index].subcommands.isEmpty, arguments.count > 1 {
+            runSubcommand(server.specs[index], &session)
+        } else {
+            run(id, &session)
+        }
+    }
+
     private mutating func runSubcommand(_ container: CommandSpec, _ session: inout Session) {
         let name = arguments[1]
         guard let subcommand = container.subcommand(named: name) else {
-            replies.error(
-                bytes: Array("ERR unknown subcommand '".utf8) + name.prefix(128)
-                    + Array("'. Try \(container.name.uppercased()) HELP.".utf8))
-            return
+            return replies.error(bytes: unknownSubcommand(of: container).message)
         }
         guard subcommand.arity.accepts(arguments.count) else {
             replies.error(Self.wrongArity(subcommand.fullName))
@@ -278,7 +312,7 @@ struct CommandProcessor: ~Copyable {
         init(bytes message: [UInt8]) { self.message = message }
     }
 
-    private mutating func reject(
+    mutating func reject(
         _ owner: Int, _ refusal: Refusal, _ session: inout Session
     ) -> Bool {
         guard flush() else { return false }
@@ -296,7 +330,13 @@ struct CommandProcessor: ~Copyable {
                 + "\(Limits.commandBlocksMax): ask for fewer keys at a time")
     }
 
-    private func unknown() -> Refusal {
+    func unknownSubcommand(of container: CommandSpec) -> Refusal {
+        Refusal(
+            bytes: Array("ERR unknown subcommand '".utf8) + arguments[1].prefix(128)
+                + Array("'. Try \(container.name.uppercased()) HELP.".utf8))
+    }
+
+    func unknown() -> Refusal {
         var shown: [UInt8] = []
         for index in 1..<max(1, arguments.count) where shown.count < 128 {
             let argument = arguments[index].prefix(128 - shown.count)
@@ -311,14 +351,46 @@ struct CommandProcessor: ~Copyable {
 
     /// Notes how the latest operations of the batch become one reply.
     @inline(__always)
-    private mutating func note(_ plan: ReplyPlan, _ owner: Int, _ session: inout Session) {
+    mutating func note(_ plan: ReplyPlan, _ owner: Int, _ session: inout Session) {
         if stretches.last?.owner != owner {
             stretches.append(
                 Stretch(owner: owner, version: session.version, planStart: planCount))
         }
+        append(plan, isSilent: session.takeReplyMode() != .on)
+    }
+
+    /// Notes a plan of the owner of the last one.
+    @inline(__always)
+    mutating func append(_ plan: ReplyPlan, isSilent: Bool) {
+        if planCount == planCapacity { growPlans() }
         (plans + planCount).initialize(to: plan)
-        if session.takeReplyMode() != .on { plans[planCount].isSilent = true }
+        if isSilent { plans[planCount].isSilent = true }
         planCount &+= 1
+    }
+
+    @inline(never)
+    private mutating func growPlans() {
+        planCapacity *= 2
+        let grown = UnsafeMutablePointer<ReplyPlan>.allocate(capacity: planCapacity)
+        grown.moveInitialize(from: plans, count: planCount)
+        plans.deallocate()
+        plans = grown
+    }
+
+    /// Whether nobody wants the reply of the last plan.
+    var isLastPlanSilent: Bool { plans[planCount - 1].isSilent }
+
+    /// A plan for a reply that `encode` makes at once.
+    mutating func prepared(_ encode: (inout CommandProcessor) -> Void) -> ReplyPlan {
+        let start = replies.byteCount
+        sequence = 0
+        encode(&self)
+        preparedSequence = max(preparedSequence, sequence)
+        preparedReplies.append(Array(replies.encoded[start..<replies.byteCount]))
+        replies.truncate(to: start)
+        return ReplyPlan(
+            shape: .prepared, first: UInt32(batch.count), count: 0,
+            detail: UInt32(preparedReplies.count - 1))
     }
 
     /// Executes what has gathered and encodes its replies.
@@ -334,10 +406,20 @@ struct CommandProcessor: ~Copyable {
             let planEnd = isLast ? planCount : stretches[index &+ 1].planStart
             let last = plans[planEnd &- 1]
             let start = replies.byteCount
-            sequence = batch.latestSequence(
-                Int(plans[stretch.planStart].first)..<Int(last.first &+ last.count))
-            for plan in stretch.planStart..<planEnd where !plans[plan].isSilent {
-                replies.encode(plans[plan], batch, catalog, stretch.version)
+            sequence = max(
+                preparedSequence,
+                batch.latestSequence(
+                    Int(plans[stretch.planStart].first)..<Int(last.first &+ last.count)))
+            var plan = stretch.planStart
+            while plan < planEnd {
+                if plans[plan].shape == .transaction {
+                    encodeTransaction(&plan, stretch.version)
+                } else {
+                    if !plans[plan].isSilent {
+                        replies.encode(plans[plan], batch, catalog, stretch.version)
+                    }
+                    plan &+= 1
+                }
             }
             deliver(
                 to: stretch.owner, from: start, commandCount: planEnd &- stretch.planStart)
@@ -345,11 +427,35 @@ struct CommandProcessor: ~Copyable {
         planCount = 0
         stretches.removeAll(keepingCapacity: true)
         batch.removeAll()
+        if !preparedReplies.isEmpty {
+            preparedReplies.removeAll()
+            preparedSequence = 0
+        }
         if changesSchema {
             changesSchema = false
             readSchema()
         }
         return true
+    }
+
+    /// Encodes a transaction's reply, and moves `plan` behind its plans.
+    @inline(never)
+    private mutating func encodeTransaction(_ plan: inout Int, _ version: RESPVersion) {
+        let header = plans[plan]
+        let range = (plan + 1)..<(plan + 1 + Int(header.detail))
+        plan = range.upperBound
+        guard !header.isSilent else { return }
+        guard batch.outcomes[Int(header.first)].status == .applied else {
+            return replies.nullArray(version)
+        }
+        replies.array(range.count)
+        for plan in range {
+            if plans[plan].shape == .prepared {
+                replies.raw(preparedReplies[Int(plans[plan].detail)])
+            } else {
+                replies.encode(plans[plan], batch, catalog, version)
+            }
+        }
     }
 
     /// Sees to it that commands are read by the schema as it is.
@@ -372,7 +478,7 @@ struct CommandProcessor: ~Copyable {
     // MARK: Deliveries
 
     /// Replies without executing anything, behind what came before.
-    private mutating func replyAtOnce(
+    mutating func replyAtOnce(
         _ owner: Int, _ encode: (inout CommandProcessor) -> Void
     ) -> Bool {
         guard flush() else { return false }

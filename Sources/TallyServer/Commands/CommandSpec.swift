@@ -34,7 +34,7 @@ struct CommandSpec: Sendable {
     }
 
     enum Group: String, Sendable {
-        case string, hash, generic, schema, connection, server
+        case string, hash, generic, schema, connection, server, transactions
     }
 
     /// Which arguments are keys.
@@ -93,6 +93,7 @@ struct CommandSpec: Sendable {
         case .connection: categories.append("connection")
         case .hash: categories.append("hash")
         case .generic: categories.append("keyspace")
+        case .transactions: categories.append("transaction")
         case .schema, .server: break
         }
         if flags.contains(.write) { categories.append("write") }

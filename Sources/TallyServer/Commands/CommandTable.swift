@@ -2,7 +2,8 @@
 enum CommandTable {
     /// Every command, in the order in which they are listed.
     static let all: [CommandSpec] =
-        counterCommands + hashCommands + schemaCommands + connectionCommands + serverCommands
+        counterCommands + expiryCommands + hashCommands + schemaCommands + connectionCommands
+        + serverCommands
 
     /// The command called `name`, in lower case; a subcommand as `container|name`.
     static func find(_ name: String) -> CommandSpec? {
@@ -121,6 +122,24 @@ enum CommandTable {
     private static let connectionFlags: [CommandSpec.Flag] = [.noscript, .loading, .stale]
 
     private static let connectionCommands: [CommandSpec] = [
+        CommandSpec(
+            "multi", .multi, arity: 1, connectionFlags + [.fast, .allowBusy], .transactions,
+            since: "1.2.0", "Starts a transaction."),
+        CommandSpec(
+            "exec", .execute, arity: 1, connectionFlags, .transactions, since: "1.2.0",
+            "Executes all commands in a transaction.", complexity: "Depends on the commands."),
+        CommandSpec(
+            "discard", .discard, arity: 1, connectionFlags + [.fast, .allowBusy], .transactions,
+            since: "2.0.0", "Discards a transaction.",
+            complexity: "O(N) where N is the number of queued commands"),
+        CommandSpec(
+            "watch", .watch, arity: -2, connectionFlags + [.fast, .allowBusy], keys: .all,
+            .transactions, since: "2.2.0",
+            "Monitors changes to keys to determine the execution of a transaction.",
+            complexity: "O(1) for every key."),
+        CommandSpec(
+            "unwatch", .unwatch, arity: 1, connectionFlags + [.fast, .allowBusy], .transactions,
+            since: "2.2.0", "Forgets about watched keys of a transaction."),
         CommandSpec(
             "ping", .ping, arity: -1, [.fast], .connection, since: "1.0.0",
             "Returns the server's liveliness response.",

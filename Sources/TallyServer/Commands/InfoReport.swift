@@ -156,7 +156,7 @@ struct InfoReport {
                     "\(statistics.protocolErrors.load(ordering: .relaxed))"
                 ),
                 ("journal_groups", "\(statistics.commitGroups.load(ordering: .relaxed))"),
-                ("expired_keys", "0"),
+                ("expired_keys", "\(server.node.expiredCount)"),
                 ("evicted_keys", "0"),
             ]
         )
@@ -187,7 +187,8 @@ struct InfoReport {
     private var keyspaceSection: Section {
         (
             "Keyspace",
-            counters == 0 ? [] : [("db0", "keys=\(counters),expires=0,avg_ttl=0")]
+            counters == 0
+                ? [] : [("db0", "keys=\(counters),expires=\(server.node.deadlineCount),avg_ttl=0")]
         )
     }
 

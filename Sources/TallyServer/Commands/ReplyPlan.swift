@@ -5,6 +5,10 @@ import TallyRESP
 /// How the outcomes of some operations become one reply.
 struct ReplyPlan {
     enum Shape: UInt8 {
+        /// An array of the replies of the next `detail` plans, or null if nothing was executed.
+        case transaction
+        /// What was prepared under the number `detail`.
+        case prepared
         /// The new value, as an integer.
         case sum
         /// The value, as a bulk string, or null.
@@ -19,10 +23,22 @@ struct ReplyPlan {
         case okOrNull
         /// 1 if it took effect, else 0.
         case flag
+        /// 0.
+        case noFlag
+        /// Seconds until the key's deadline, −1 without one, −2 without the key.
+        case secondsLeft
+        /// The same in milliseconds.
+        case millisecondsLeft
+        /// The key's deadline, seconds since 1970, −1 without one, −2 without the key.
+        case deadlineSeconds
+        /// The same in milliseconds.
+        case deadlineMilliseconds
         /// How many removed something.
         case removedCount
         /// How many exist.
         case presentCount
+        /// The sum of the values.
+        case total
         /// Length of the value's text.
         case textLength
         /// `string` or `none`.
@@ -54,6 +70,7 @@ struct ReplyPlan {
     var isSilent = false
     let first: UInt32
     let count: UInt32
+    var detail: UInt32 = 0
 }
 
 extension ReplyWriter {
@@ -87,6 +104,7 @@ extension ReplyWriter {
             return error(refusal(status, batch.operations[refused], catalog))
         }
         switch plan.shape {
+        case .transaction, .prepared: preconditionFailure("not the reply of one command")
         case .sum: integer(outcome.value)
         case .value, .previous: number(first, batch, version)
         case .hashValue: bulkInteger(outcome.value)
@@ -97,6 +115,9 @@ extension ReplyWriter {
         case .okOrNull:
             if outcome.status == .applied { simple("OK") } else { null(version) }
         case .flag: integer(outcome.status == .applied ? 1 : 0)
+        case .noFlag: integer(0)
+        case .secondsLeft, .millisecondsLeft, .deadlineSeconds, .deadlineMilliseconds:
+            deadline(plan.shape, batch.operations[first], outcome, batch.nowMilliseconds)
         case .removedCount:
             var count: Int64 = 0
             // A final deletion takes effect on what is not there, too.
@@ -109,6 +130,7 @@ extension ReplyWriter {
             var count: Int64 = 0
             for index in operations where batch.outcomes[index].wasPresent { count += 1 }
             integer(count)
+        case .total: integer(operations.reduce(0) { $0 + batch.outcomes[$1].value })
         case .textLength:
             integer(isThere(first, batch) ? Int64(Decimal.byteCount(outcome.value)) : 0)
         case .type:
@@ -122,10 +144,11 @@ extension ReplyWriter {
         case .encoding:
             if outcome.wasPresent { bulk("int") } else { null(version) }
         case .sumAndDifference:
-            let after = batch.outcomes[first + 1]
             array(2)
-            integer(after.value)
-            integer(after.value &- outcome.value)
+            integer(outcome.value)
+            integer(
+                batch.rows[
+                    Int(batch.operations[first].operand) &+ ExtendedAdd.differenceWord])
         case .record: record(first, batch)
         case .records:
             array(operations.count)
@@ -140,10 +163,26 @@ extension ReplyWriter {
     /// The reply of a command that needed no operation.
     private mutating func encodeEmpty(_ plan: ReplyPlan, _ version: RESPVersion) {
         switch plan.shape {
-        case .removedCount, .presentCount, .textLength: integer(0)
+        case .removedCount, .presentCount, .textLength, .noFlag: integer(0)
         case .values: array(0)
         case .hashValue: null(version)
         default: simple("OK")
+        }
+    }
+
+    private mutating func deadline(
+        _ shape: ReplyPlan.Shape, _ operation: Operation, _ outcome: Outcome, _ now: Int64
+    ) {
+        guard outcome.wasPresent else { return integer(-2) }
+        guard operation.kind == .readExpiry, outcome.value != Outcome.noDeadline else {
+            return integer(-1)
+        }
+        let left = max(0, outcome.value &- now)
+        switch shape {
+        case .secondsLeft: integer((left &+ 500) / 1000)
+        case .millisecondsLeft: integer(left)
+        case .deadlineSeconds: integer((outcome.value &+ 500) / 1000)
+        default: integer(outcome.value)
         }
     }
 

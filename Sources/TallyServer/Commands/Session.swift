@@ -1,3 +1,5 @@
+import Synchronization
+import TallyNode
 import TallyRESP
 
 /// What one connection has said about itself and is in the middle of saying.
@@ -18,11 +20,22 @@ struct Session: ~Copyable {
     /// Whether the command at hand has just turned replies on, and so gets one.
     var hasTurnedRepliesOn = false
     var lastCommand: CommandID?
+    /// What waits for EXEC, once there was MULTI.
+    var transaction: QueuedTransaction?
+    /// What WATCH has named.
+    var watched: WatchedKeys?
     /// Whether to close once all replies have left.
     var isClosing = false
 
     init(client: ClientInfo) {
         self.client = client
+    }
+
+    /// Lets others know what waits for EXEC.
+    borrowing func noteQueue() {
+        client.queuedCount.store(transaction?.commands.count ?? -1, ordering: .relaxed)
+        client.queuedBytes.store(transaction?.byteCount ?? 0, ordering: .relaxed)
+        client.watchedCount.store(watched?.count ?? 0, ordering: .relaxed)
     }
 
     /// Whether the command at hand is replied to.

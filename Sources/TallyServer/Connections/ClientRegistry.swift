@@ -16,6 +16,11 @@ final class ClientInfo: Sendable {
     let inputBytes = Atomic<Int>(0)
     /// Reply bytes that wait for the disk or for the reader.
     let outputBytes = Atomic<Int>(0)
+    /// Commands that wait for EXEC, −1 without MULTI, and the memory that they take, bytes.
+    let queuedCount = Atomic<Int>(-1)
+    let queuedBytes = Atomic<Int>(0)
+    /// How many keys it watches.
+    let watchedCount = Atomic<Int>(0)
     let commandCount = Atomic<UInt64>(0)
     private let lastCommand = Atomic<UInt8>(.max)
 
@@ -59,15 +64,19 @@ final class ClientInfo: Sendable {
     func line(nowSeconds: UInt64) -> String {
         let details = current
         let command = CommandID(rawValue: lastCommand.load(ordering: .relaxed))
-        let flags = (details.isNoEvict ? "e" : "") + (details.isNoTouch ? "T" : "")
+        let flags =
+            (queuedCount.load(ordering: .relaxed) >= 0 ? "x" : "")
+            + (details.isNoEvict ? "e" : "") + (details.isNoTouch ? "T" : "")
         let fields: [(String, String)] = [
             ("id", "\(id)"), ("addr", address), ("laddr", localAddress), ("fd", "-1"),
             ("name", details.name), ("age", "\(nowSeconds - createdSeconds)"),
             ("idle", "\(nowSeconds - min(nowSeconds, activeSeconds.load(ordering: .relaxed)))"),
             ("flags", flags.isEmpty ? "N" : flags), ("db", "0"), ("sub", "0"), ("psub", "0"),
-            ("ssub", "0"), ("multi", "-1"),
+            ("ssub", "0"), ("multi", "\(queuedCount.load(ordering: .relaxed))"),
+            ("watch", "\(watchedCount.load(ordering: .relaxed))"),
             ("qbuf", "\(inputBytes.load(ordering: .relaxed))"), ("qbuf-free", "0"),
-            ("argv-mem", "0"), ("multi-mem", "0"), ("rbs", "0"), ("rbp", "0"), ("obl", "0"),
+            ("argv-mem", "0"), ("multi-mem", "\(queuedBytes.load(ordering: .relaxed))"),
+            ("rbs", "0"), ("rbp", "0"), ("obl", "0"),
             ("oll", "0"), ("omem", "\(outputBytes.load(ordering: .relaxed))"),
             ("tot-mem", "0"), ("events", "r"),
             ("cmd", command.flatMap(CommandNames.fullName) ?? "NULL"), ("user", "default"),

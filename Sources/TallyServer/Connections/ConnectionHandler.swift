@@ -76,6 +76,8 @@ final class ConnectionHandler: ChannelInboundHandler {
                 input.clear()
                 input.writeBuffer(&bytes)
                 countBytes(context)
+            } else if countedBytes > 0 || client.queuedBytes.load(ordering: .relaxed) > 0 {
+                countBytes(context)
             }
         } else {
             input.writeBuffer(&bytes)
@@ -252,7 +254,8 @@ final class ConnectionHandler: ChannelInboundHandler {
         let unsent = isWritable ? 0 : bufferedBytes(context)
         let heldBytes =
             held.capacityBytes > Limits.connectionBytesUncounted ? held.capacityBytes : 0
-        let bytes = input.capacity + heldBytes + unsent
+        let queued = client.queuedBytes.load(ordering: .relaxed)
+        let bytes = input.capacity + heldBytes + unsent + queued
         client.inputBytes.store(input.readableBytes, ordering: .relaxed)
         client.outputBytes.store(held.byteCount + unsent, ordering: .relaxed)
         let total = server.connectionBytes.wrappingAdd(

@@ -10,7 +10,7 @@ import TallyCore
 enum JournalFormat {
     static let version: UInt32 = 1
     /// Names the kinds of entries that files of this version may hold.
-    static let featureLevel: UInt32 = 2
+    static let featureLevel: UInt32 = 3
     /// Groups start at multiples of this, so that no sector that holds a durable group is ever
     /// written again.
     static let sectorBytes = 512

@@ -144,15 +144,6 @@ public struct ExtendedAdd {
         deadline = words[5]
     }
 
-    /// What `words`, which are valid, hold, within wider bounds as well.
-    public init(_ words: UnsafePointer<Int64>, lowerBoundMin: Int64, upperBoundMax: Int64) {
-        let given = Self(words)
-        self.init(
-            delta: given.delta, lowerBound: max(given.lowerBound, lowerBoundMin),
-            upperBound: min(given.upperBound, upperBoundMax), isSaturating: given.isSaturating,
-            expiry: given.expiry, deadline: given.deadline)
-    }
-
     /// Writes it to `words`.
     public func write(_ words: UnsafeMutablePointer<Int64>) {
         words[0] = delta
@@ -164,11 +155,21 @@ public struct ExtendedAdd {
     }
 
     /// What `value` becomes; nil if nothing may be added.
-    public func sum(_ value: Int64) -> Int64? {
-        let (sum, overflow) = value.addingReportingOverflow(delta)
-        if !overflow, sum >= lowerBound, sum <= upperBound { return sum }
-        guard isSaturating else { return nil }
-        if overflow { return delta > 0 ? upperBound : lowerBound }
-        return min(max(sum, lowerBound), upperBound)
+    ///
+    /// - Parameters:
+    ///   - limits: What no sum may leave, whatever the bounds are.
+    ///   - isLimitSaturating: Whether a sum beyond a limit becomes the limit in any case.
+    public func sum(
+        _ value: Int64, limits: ClosedRange<Int64> = .min ... .max, isLimitSaturating: Bool = false
+    ) -> Int64? {
+        var sum = Int128(value) + Int128(delta)
+        let bounded = min(max(sum, Int128(lowerBound)), Int128(upperBound))
+        if bounded != sum {
+            guard isSaturating else { return nil }
+            sum = bounded
+        }
+        let limited = min(max(sum, Int128(limits.lowerBound)), Int128(limits.upperBound))
+        guard limited == sum || isSaturating || isLimitSaturating else { return nil }
+        return Int64(limited)
     }
 }

@@ -164,7 +164,7 @@ def test_hashes(weibo):
     ("DROP COLUMN weibo nosuch", "no such column 'nosuch'"),
     ("DROP TABLE weibo", "expected ADD COUNTER, ALTER COUNTER"),
     ("DESCRIBE nosuch", "no such counter 'nosuch'"),
-    ("INCREX weibo:1.cntcm SATURATE", "only INCREX key [BYINT increment]"),
+    ("INCREX weibo:1.cntcm EX 5", "records of a counter do not expire"),
     ("GET nosuch 1", "wrong number of arguments for 'get'"),
     ("INCR nosuch 1", "wrong number of arguments for 'incr'"),
 ])

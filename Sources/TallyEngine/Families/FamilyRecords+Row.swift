@@ -109,15 +109,11 @@ extension FamilyRecords {
         let words = rows + Int(operation.pointee.operand)
         let old = rules.pointee.coding.decode(row[column])
         let wasPresent = row[column] != 0
-        let sum = ExtendedAdd(
-            words, lowerBoundMin: rules.pointee.min, upperBoundMax: rules.pointee.max
-        )
-        .sum(old)
+        let sum = ExtendedAdd(words).sum(
+            old, limits: rules.pointee.min...rules.pointee.max,
+            isLimitSaturating: rules.pointee.isSaturating)
         words[ExtendedAdd.differenceWord] = (sum ?? old) &- old
-        guard let sum, rules.pointee.accepts(sum) else {
-            words[ExtendedAdd.differenceWord] = 0
-            return Outcome(.unchanged, wasPresent: wasPresent, value: old)
-        }
+        guard let sum else { return Outcome(.unchanged, wasPresent: wasPresent, value: old) }
         row[column] = rules.pointee.coding.encode(sum)
         return Outcome(.applied, wasPresent: wasPresent, value: sum)
     }

@@ -94,6 +94,25 @@ public struct ExtendedSet {
     }
 }
 
+/// A key on its way to another name, as its operations' place in rows holds it: an `ExtendedSet` and how
+/// far it has come.
+public enum MovedKey {
+    /// How many words it takes.
+    public static let wordCount = ExtendedSet.wordCount + 1
+    /// The word that says how far it has come.
+    public static let stateWord = ExtendedSet.wordCount
+
+    /// How far it has come.
+    public enum State: Int64, Sendable {
+        /// Nothing was found.
+        case absent = 0
+        /// It was found.
+        case found = 1
+        /// It has been set.
+        case set = 2
+    }
+}
+
 /// An addition within bounds, as its operation's place in rows holds it.
 ///
 /// Applying it leaves behind it the difference that it made.

@@ -16,6 +16,13 @@ public enum Limits {
     /// Longest inline (plain text) command, bytes.
     public static let inlineBytesMax = 64 << 10
 
+    /// Scans that clients may be in the middle of; a new one ends the one that was left alone longest.
+    public static let scanCursorsMax = 16_384
+    /// Most keys that one SCAN looks at.
+    public static let scanCountMax = 65_536
+    /// Most keys that there may be for KEYS to look at them.
+    public static let keysCommandMax = 1_000_000
+
     /// Most commands between MULTI and EXEC; their bytes are at most `commandBytesMax`.
     public static let transactionCommandsMax = 65_536
     /// Most keys that one connection may watch.

@@ -51,11 +51,20 @@ public struct Operation {
         case extendedSet
         /// Add as the `ExtendedAdd` at `rows[operand…]` says.
         case extendedAdd
+        /// Read a plain key's value and deadline to the `MovedKey` at `rows[operand…]`.
+        case readForMove
+        /// Set a plain key to what `readForMove` has found, if it has found anything.
+        case setMoved
+        /// Remove a plain key if `setMoved` has taken effect.
+        case deleteMoved
 
         /// Whether this can give a key a deadline.
         @inline(__always)
         public var setsDeadline: Bool {
-            self == .expire || self == .extendedSet || self == .extendedAdd
+            switch self {
+            case .expire, .extendedSet, .extendedAdd, .setMoved: true
+            default: false
+            }
         }
     }
 
@@ -155,7 +164,7 @@ public struct Operation {
     @inline(__always)
     public var isWrite: Bool {
         switch kind {
-        case .get, .readRecord, .readExpiry, .transaction, .countKeys: false
+        case .get, .readRecord, .readExpiry, .readForMove, .transaction, .countKeys: false
         default: true
         }
     }

@@ -68,7 +68,7 @@ extension Partition {
         switch operation.kind {
         // An entry of its own, or a run that points back to one.
         case .add: return key &+ (operation.family == 0 ? 24 : 36)
-        case .set, .setIfAbsent, .setIfPresent, .delete:
+        case .set, .setIfAbsent, .setIfPresent, .delete, .deleteMoved:
             return key &+ (operation.family == 0 ? 13 : 31)
         case .setColumns, .setRecord: return key &+ 17 &+ Int(operation.count) &* 15
         case .deleteRecord: return key &+ 16
@@ -76,9 +76,9 @@ extension Partition {
         case .clear, .changeSchema: return key &+ 3
         case .expire: return key &+ 15
         case .persist: return key &+ 3
-        case .extendedSet: return key &+ 3 &+ ExtendedSet.wordCount &* 10
+        case .extendedSet, .setMoved: return key &+ 3 &+ ExtendedSet.wordCount &* 10
         case .extendedAdd: return key &+ 21 &+ ExtendedAdd.wordCount &* 10
-        case .get, .readRecord, .readExpiry, .transaction, .countKeys: return 0
+        case .get, .readRecord, .readExpiry, .readForMove, .transaction, .countKeys: return 0
         }
     }
 }

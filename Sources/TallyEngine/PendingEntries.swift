@@ -119,10 +119,10 @@ struct PendingEntries: ~Copyable {
         _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
     ) {
         switch operation.pointee.kind {
-        case .get, .readRecord, .readExpiry, .transaction, .countKeys, .add:
+        case .get, .readRecord, .readExpiry, .readForMove, .transaction, .countKeys, .add:
             preconditionFailure("not an operation for this entry")
         case .set, .setIfAbsent, .setIfPresent, .delete, .expire, .persist, .extendedSet,
-            .extendedAdd:
+            .extendedAdd, .setMoved, .deleteMoved:
             let slot = Self.slot(operation)
             if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
             addedKeys[slot].offsetPlusOne = 0
@@ -199,7 +199,7 @@ struct PendingEntries: ~Copyable {
                 }
             end = writeHead(kind, operation, at: end)
             end += Varint.write(Varint.zigzag(operation.pointee.operand), to: end)
-        case .delete:
+        case .delete, .deleteMoved:
             end = writeHead(isPlain ? .delete : .columnDelete, operation, at: end)
         case .setColumns, .setRecord:
             let kind = operation.pointee.kind
@@ -230,13 +230,13 @@ struct PendingEntries: ~Copyable {
             end += Varint.write(UInt64(operation.pointee.count), to: end)
         case .persist:
             end = writeHead(.persist, operation, at: end)
-        case .extendedSet:
+        case .extendedSet, .setMoved:
             end = writeHead(.extendedSet, operation, at: end)
             end = writeWords(ExtendedSet.wordCount, operation, rows, at: end)
         case .extendedAdd:
             end = writeHead(isPlain ? .extendedAdd : .columnExtendedAdd, operation, at: end)
             end = writeWords(ExtendedAdd.wordCount, operation, rows, at: end)
-        case .get, .readRecord, .readExpiry, .transaction, .countKeys, .add:
+        case .get, .readRecord, .readExpiry, .readForMove, .transaction, .countKeys, .add:
             preconditionFailure("not an operation for this entry")
         }
         byteCount += end - start

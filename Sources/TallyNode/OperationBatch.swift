@@ -290,6 +290,35 @@ public struct OperationBatch: ~Copyable {
         return Int64(place)
     }
 
+    /// Appends giving a plain key the value and the deadline of another, as operations of one unit.
+    ///
+    /// - Parameter replaces: Whether it may be there already.
+    public mutating func appendCopy(
+        _ source: UnsafeRawBufferPointer, to target: UnsafeRawBufferPointer, replaces: Bool
+    ) {
+        let words = appendWords(MovedKey.wordCount) {
+            ExtendedSet(
+                value: 0, condition: replaces ? .none : .ifAbsent, expiry: .remove, deadline: 0
+            ).write($0)
+            $0[MovedKey.stateWord] = MovedKey.State.absent.rawValue
+        }
+        append(.readForMove, key: source, operand: words)
+        append(.setMoved, key: target, operand: words)
+    }
+
+    /// Appends giving a plain key another name, as operations of one unit.
+    ///
+    /// - Parameter replaces: Whether a key of that name may be there already.
+    public mutating func appendMove(
+        _ source: UnsafeRawBufferPointer, to target: UnsafeRawBufferPointer, replaces: Bool
+    ) {
+        appendCopy(source, to: target, replaces: replaces)
+        append(.deleteMoved, key: source, operand: operations[count - 1].operand)
+    }
+
+    /// Appends a word behind the rows that there are.
+    public mutating func appendWord(_ word: Int64) { _ = appendWords(1) { $0[0] = word } }
+
     /// Appends giving a key a deadline, milliseconds since 1970.
     public mutating func appendExpire(
         _ key: UnsafeRawBufferPointer, deadline: Int64, _ condition: ExpiryCondition

@@ -10,6 +10,7 @@ final class ServerContext: @unchecked Sendable {
     let clock: any Clock
     let clients: ClientRegistry
     let statistics = ServerStatistics()
+    let cursors = ScanCursors()
     let settings: RuntimeSettings
     /// Bytes that all connections hold; see `Limits.connectionBytesMax`.
     let connectionBytes = Atomic<Int>(0)

@@ -91,7 +91,8 @@ struct JournalCommand: ParsableCommand {
             case .extendedAdd:
                 let request = ExtendedAdd(rows + Int(operation.operand))
                 return "\(operation.kind)  \(record)  \(request)"
-            case .get, .readRecord, .readExpiry, .transaction, .countKeys, .add, .set, .setIfAbsent,
+            case .get, .readRecord, .readExpiry, .readForMove, .setMoved, .deleteMoved,
+                .transaction, .countKeys, .add, .set, .setIfAbsent,
                 .setIfPresent,
                 .delete:
                 let column = operation.family == 0 ? "" : "  column \(operation.column)"

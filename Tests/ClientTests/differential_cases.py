@@ -1,6 +1,6 @@
 """What test_differential.py sends to both servers: names and bytes."""
 
-from differential_keys import expiry_cases, transaction_cases
+from differential_keys import expiry_cases, keyspace_cases, transaction_cases
 from protocol import command, commands, encode
 
 MIN, MAX = -(1 << 63), (1 << 63) - 1
@@ -23,7 +23,7 @@ COMMANDS = [
     "flushall", "ping", "echo", "select", "quit", "reset", "hello", "client", "time", "info",
     "command", "config", "expire", "pexpire", "expireat", "pexpireat", "persist", "ttl", "pttl",
     "expiretime", "pexpiretime", "setex", "psetex", "getex", "multi", "exec", "discard", "watch",
-    "unwatch",
+    "unwatch", "scan", "keys", "randomkey", "copy", "rename", "renamenx", "memory",
 ]
 # Replies without arguments that differ by nature: the time, statistics, all commands.
 NOT_COMPARABLE = {("hello", 0), ("time", 0), ("info", 0), ("command", 0)}
@@ -285,5 +285,5 @@ def all_cases():
     """Every case, as (name, bytes)."""
     for cases in (
             arity_cases, number_cases, counter_cases, connection_cases, inline_cases,
-            protocol_cases, expiry_cases, transaction_cases):
+            protocol_cases, expiry_cases, transaction_cases, keyspace_cases):
         yield from cases()

@@ -54,7 +54,7 @@ def unknown_commands():
     """Commands of other types, and those of strings that are not numbers."""
     for line in [
         "APPEND k 1", "SETRANGE k 0 1", "GETRANGE k 0 1",
-        "INCRBYFLOAT k 1.5", "KEYS *", "SCAN 0", "RENAME a b",
+        "INCRBYFLOAT k 1.5",
         "LPUSH k 1", "SADD k 1", "ZADD k 1 a", "PFADD k 1", "SAVE",
         "SUBSCRIBE c", "MONITOR", "DEBUG SLEEP 0", "AUTH pw", "WAIT 0 0",
     ]:
@@ -106,6 +106,11 @@ def server():
         yield f"the password of {user} in hello", command(f"HELLO 2 AUTH {user} pw"), error(
             "AUTH <password> called without any password configured for the default user. "
             "Are you sure your configuration is correct?")
+    yield "a negative cursor", command("SCAN -1"), error("invalid cursor")
+    yield "a cursor that nobody was given", command("SCAN 77777777"), error(
+        "cursor 77777777 is not known any more: begin again with 0")
+    yield "how often a key is used", commands("SET k 1", "OBJECT FREQ k"), OK + error(
+        "keys are never evicted, so how often they are used is not counted")
     yield "keys of an unknown command", command("COMMAND GETKEYS nosuch"), error(
         "Invalid command specified")
     yield "keys of a command without keys", command("COMMAND GETKEYS PING"), error(

@@ -131,3 +131,30 @@ def transaction_cases():
     yield (
         "two transactions behind one another",
         (commands("MULTI", "INCR k", "INCR j", "EXEC") * 2) + commands("MGET k j"))
+
+
+def keyspace_cases():
+    sequences = """
+        KEYS *; SET a 1; KEYS *; KEYS b*; KEYS [a]; KEYS ?; KEYS a b; KEYS
+        SCAN 0; SET a 1; SCAN 0 COUNT 1000; SCAN 0 MATCH b* COUNT 1000; SCAN 0 MATCH a COUNT 1000
+        SET a 1; SCAN 0 TYPE string COUNT 1000; SCAN 0 TYPE hash COUNT 1000; SCAN 0 COUNT 1000 TYPE list
+        SCAN; SCAN abc; SCAN 1.5; SCAN 0 COUNT; SCAN 0 COUNT 0; SCAN 0 COUNT -1; SCAN 0 COUNT abc
+        SCAN 0 MATCH; SCAN 0 FOO 1; SCAN 0 TYPE; SCAN 0 COUNT 1000 COUNT 1000; SCAN 99999999999999999999
+        RANDOMKEY; SET a 1; RANDOMKEY; RANDOMKEY x
+        COPY a b; SET a 1; COPY a b; GET b; COPY a b; COPY a b REPLACE; COPY a a; COPY a c DB 0; GET c
+        COPY a; COPY a b FOO; COPY a b DB; COPY a b DB abc; COPY a b REPLACE REPLACE
+        SET a 1 EX 100; COPY a b; TTL b; SET a 2; COPY a b REPLACE; TTL b; GET b; TTL a
+        SET a 1; SET b 2 EX 100; COPY a b REPLACE; TTL b; GET b; DEL a; COPY a b REPLACE; GET b
+        RENAME a b; SET a 1; RENAME a b; GET a; GET b; RENAME b b; GET b; RENAME x x
+        SET a 1 EX 100; SET b 2; RENAME a b; TTL b; GET b; EXISTS a; DBSIZE
+        SET a 1; SET b 2 EX 100; RENAME a b; TTL b; RENAME a; RENAME a b c; RENAME
+        RENAMENX a b; SET a 1; SET b 2; RENAMENX a b; RENAMENX a c; GET c; RENAMENX c c; RENAMENX x x; RENAMENX a
+        SET a 1 EX 100; RENAMENX a b; TTL b; GET b; EXISTS a
+        OBJECT REFCOUNT a; OBJECT IDLETIME a; OBJECT FREQ a; SET a 100; OBJECT IDLETIME a; OBJECT REFCOUNT a b
+        MEMORY USAGE a; MEMORY USAGE; MEMORY; MEMORY FOO; MEMORY USAGE a SAMPLES; MEMORY USAGE a FOO 1
+        MEMORY USAGE a SAMPLES abc; MEMORY USAGE a SAMPLES -1; MEMORY USAGE a SAMPLES 5
+        MULTI; SET a 1; COPY a b; RENAME b c; GET c; EXEC; WATCH x; COPY a x; MULTI; EXEC
+        SET x 1; WATCH x; RENAME x y; MULTI; GET y; EXEC; WATCH z; RENAME y z; MULTI; EXEC
+    """
+    for line in filter(None, map(str.strip, sequences.splitlines())):
+        yield f"keyspace: {line}", commands(*line.split("; "))

@@ -146,7 +146,7 @@ struct WorldStep: CustomStringConvertible {
             model[key] = Counter(value: sum, deadline: deadline(add.expiry, add.deadline, old))
             applied.value = sum
         case .readRecord, .setColumns, .setRecord, .deleteRecord, .importRuns, .changeSchema,
-            .transaction, .countKeys:
+            .transaction, .countKeys, .readForMove, .setMoved, .deleteMoved:
             preconditionFailure("not a step of this world")
         }
         return applied

@@ -3,6 +3,9 @@ import TallyCore
 /// One partition's plain keys that have a deadline: a table of its own, so that keys without one
 /// pay nothing.
 ///
+/// A key whose deadline is taken away stays here until it is removed: so keys only ever move into this
+/// table, and a walk that looks at it last misses none.
+///
 /// What is due is still here until somebody asks for it or `collectDue` comes across it: whoever
 /// applies operations then removes it, by an operation like any other, so that the journal says when
 /// a key has gone. Not thread-safe: its partition's lock guards it.
@@ -11,16 +14,25 @@ struct ExpiringKeys: ~Copyable {
     private let row: UnsafeMutablePointer<UInt64>
     private var sweep = ExpirySweep()
 
-    /// A value and its deadline, milliseconds since 1970.
     struct Entry {
         let value: Int64
-        let deadline: Int64
+        /// Milliseconds since 1970, not negative; nil for none.
+        let deadline: Int64?
+
+        func isDue(_ now: Int64) -> Bool { deadline.map { $0 <= now } ?? false }
+    }
+
+    fileprivate static func decode(_ row: UnsafePointer<UInt64>) -> Entry {
+        Entry(
+            value: Varint.unzigzag(row[0]),
+            deadline: row[1] == 0 ? nil : Int64(clamping: row[1] - 1))
     }
 
     init(hasher: KeyHasher, cache: BlockCache) {
         table = StringTable(
             columns: [
-                ColumnCoding(column: 0, isSigned: true), ColumnCoding(column: 1, isSigned: true),
+                // The value, and one more than the deadline or 0.
+                ColumnCoding(column: 0, isSigned: true), ColumnCoding(column: 1),
             ],
             keepsZeroRows: true, hasher: hasher, cache: cache)
         row = .allocate(capacity: 2)
@@ -36,12 +48,13 @@ struct ExpiringKeys: ~Copyable {
     /// What the key has, nil if it is not here.
     borrowing func find(_ key: StringTable.Lookup) -> Entry? {
         guard !isEmpty, table.read(key, row) else { return nil }
-        return Entry(value: Varint.unzigzag(row[0]), deadline: Varint.unzigzag(row[1]))
+        return Self.decode(row)
     }
 
     mutating func store(_ entry: Entry, _ key: StringTable.Lookup) {
         row[0] = Varint.zigzag(entry.value)
-        row[1] = Varint.zigzag(entry.deadline)
+        // What has passed has passed: before 1970, too.
+        row[1] = entry.deadline.map { UInt64(max(0, $0)) + 1 } ?? 0
         table.write(key, row)
     }
 
@@ -53,9 +66,7 @@ struct ExpiringKeys: ~Copyable {
     }
 
     borrowing func forEach(_ body: (UnsafeRawBufferPointer, Entry) -> Void) {
-        table.forEach {
-            body($0, Entry(value: Varint.unzigzag($1[0]), deadline: Varint.unzigzag($1[1])))
-        }
+        table.forEach { body($0, Self.decode($1)) }
     }
 
     // MARK: Merging
@@ -124,7 +135,7 @@ private struct ExpirySweep {
             guard left > 0 else { return false }
             hash = table.visitLeaf(at: position) { key, row in
                 left -= 1
-                if Varint.unzigzag(row[1]) <= now { body(key) }
+                if ExpiringKeys.decode(row).isDue(now) { body(key) }
             }
         }
         while segment < table.segments.count {
@@ -162,9 +173,9 @@ private struct ExpirySweep {
             count += 1
             // What is no longer so is not due.
             guard isCurrent else { return }
-            let deadline = Varint.unzigzag(row[1])
-            if deadline <= now { body(key) }
-            next = min(next, deadline)
+            let entry = ExpiringKeys.decode(row)
+            if entry.isDue(now) { body(key) }
+            next = min(next, entry.deadline ?? .max)
         }
         earliest[segment][block] = next
         return count

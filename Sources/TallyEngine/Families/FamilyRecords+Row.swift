@@ -58,8 +58,7 @@ extension FamilyRecords {
             }
         case .deleteRecord: break
         case .get, .readRecord, .importRuns, .clear, .changeSchema, .transaction, .countKeys,
-            .readExpiry,
-            .expire, .persist, .extendedSet:
+            .readExpiry, .expire, .persist, .extendedSet, .readForMove, .setMoved, .deleteMoved:
             preconditionFailure("not a change of a record")
         }
         guard hasState else { return nil }
@@ -92,8 +91,7 @@ extension FamilyRecords {
         case .setColumns, .setRecord: changeColumns(operation, rows)
         case .deleteRecord: delete()
         case .get, .readRecord, .importRuns, .clear, .changeSchema, .transaction, .countKeys,
-            .readExpiry,
-            .expire, .persist, .extendedSet:
+            .readExpiry, .expire, .persist, .extendedSet, .readForMove, .setMoved, .deleteMoved:
             preconditionFailure("not a change of a record")
         }
     }

@@ -38,7 +38,7 @@ struct FamilySet: ~Copyable {
 
     /// The family of this number, nil if there is none.
     @inline(__always)
-    private borrowing func find(_ number: UInt32) -> UnsafeMutablePointer<FamilyRecords>? {
+    borrowing func find(_ number: UInt32) -> UnsafeMutablePointer<FamilyRecords>? {
         // Without dropped families it is at its number.
         let guess = Int(number) &- 1
         if guess >= 0, guess < count, families[guess].number == number { return families + guess }

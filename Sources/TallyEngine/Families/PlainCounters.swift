@@ -7,7 +7,7 @@ import TallyCore
 struct PlainCounters: ~Copyable {
     private(set) var table: StringTable
     private(set) var expiring: ExpiringKeys
-    private let row: UnsafeMutablePointer<UInt64>
+    let row: UnsafeMutablePointer<UInt64>
 
     init(hasher: KeyHasher, cache: BlockCache) {
         table = StringTable(
@@ -103,14 +103,13 @@ struct PlainCounters: ~Copyable {
     ) {
         guard !hasFailed else { return }
         let key = StringTable.Lookup(operation)
-        guard let deadline else {
-            guard case .expiring = found else { return store(value, found, operation) }
-            expiring.remove(key)
-            return store(value, .nowhere, operation)
-        }
         switch found {
-        case .here, .below: _ = table.remove(key)
-        case .expiring, .nowhere: break
+        case .here, .below:
+            guard deadline != nil else { return store(value, found, operation) }
+            _ = table.remove(key)
+        case .nowhere:
+            guard deadline != nil else { return store(value, found, operation) }
+        case .expiring: break
         }
         expiring.store(ExpiringKeys.Entry(value: value, deadline: deadline), key)
     }
@@ -128,6 +127,8 @@ struct PlainCounters: ~Copyable {
         case .delete: return delete(operation)
         case .readExpiry, .expire, .persist, .extendedSet, .extendedAdd:
             return applyExtended(operation, rows)
+        case .readForMove, .setMoved, .deleteMoved:
+            return move(operation, rows + Int(operation.pointee.operand))
         case .readRecord, .setColumns, .setRecord, .deleteRecord, .importRuns, .clear,
             .changeSchema, .transaction, .countKeys:
             preconditionFailure("not an operation on a plain key")
@@ -219,6 +220,36 @@ struct PlainCounters: ~Copyable {
         return Outcome(.applied, wasPresent: wasPresent, value: value)
     }
 
+    /// A step of giving a key another name.
+    private mutating func move(
+        _ operation: UnsafePointer<Operation>, _ words: UnsafeMutablePointer<Int64>
+    ) -> Outcome {
+        let found = find(operation)
+        let value = found.value ?? 0
+        let state = MovedKey.State(rawValue: words[MovedKey.stateWord]) ?? .absent
+        let request = ExtendedSet(words)
+        let unchanged = Outcome(.unchanged, wasPresent: found.value != nil, value: value)
+        switch operation.pointee.kind {
+        case .readForMove:
+            ExtendedSet(
+                value: value, condition: request.condition,
+                expiry: found.deadline == nil ? .remove : .set, deadline: found.deadline ?? 0
+            ).write(words)
+            let next: MovedKey.State = found.value == nil ? .absent : .found
+            words[MovedKey.stateWord] = next.rawValue
+        case .setMoved:
+            guard state == .found, request.condition == .none || found.value == nil else {
+                return unchanged
+            }
+            let deadline = Self.deadline(request.expiry, request.deadline, nil)
+            store(request.value, deadline: deadline, found, operation)
+            words[MovedKey.stateWord] = MovedKey.State.set.rawValue
+        default:
+            return state == .set ? delete(operation) : unchanged
+        }
+        return Outcome(.applied, wasPresent: found.value != nil, value: value)
+    }
+
     /// The deadline that a change leaves.
     private static func deadline(
         _ change: ExpiryChange, _ new: Int64, _ old: Int64?
@@ -232,11 +263,13 @@ struct PlainCounters: ~Copyable {
     }
 
     /// A key's deadline, nil for none.
-    borrowing func deadline(_ key: StringTable.Lookup) -> Int64? { expiring.find(key)?.deadline }
+    borrowing func deadline(_ key: StringTable.Lookup) -> Int64? {
+        expiring.find(key)?.deadline
+    }
 
     /// Whether a key's deadline is at or before `now`.
     borrowing func isDue(_ key: StringTable.Lookup, now: Int64) -> Bool {
-        expiring.find(key).map { $0.deadline <= now } ?? false
+        expiring.find(key)?.isDue(now) ?? false
     }
 
     mutating func collectDue(
@@ -248,7 +281,7 @@ struct PlainCounters: ~Copyable {
     /// Whether applying `operation` would create a counter.
     borrowing func wouldCreate(_ operation: UnsafePointer<Operation>) -> Bool {
         switch operation.pointee.kind {
-        case .add, .set, .setIfAbsent, .extendedSet, .extendedAdd:
+        case .add, .set, .setIfAbsent, .extendedSet, .extendedAdd, .setMoved:
             find(operation).value == nil
         default: false
         }

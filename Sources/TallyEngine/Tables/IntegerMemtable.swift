@@ -327,6 +327,24 @@ struct IntegerMemtable: ~Copyable {
 
     // MARK: Everything
 
+    /// Calls `body` with the keys of rows, those of zeros left out, of the leaf that holds `position`.
+    ///
+    /// - Returns: the first hash behind the leaf, nil behind the last.
+    borrowing func forEachKey(ofLeafAt position: UInt64, _ body: (UInt64) -> Void) -> UInt64? {
+        let leaf = leaf(position)
+        withUnsafeTemporaryAllocation(of: UInt64.self, capacity: columnCount) { row in
+            let row = row.baseAddress.unsafelyUnwrapped
+            let columnCount = columnCount
+            let isZero = { (0..<columnCount).allSatisfy { row[$0] == 0 } }
+            if hasZeroKey, self.leaf(hasher.hash(0)) == leaf {
+                Row(values: zeroKeyRow, valueBytes: 8).read(row, columnCount)
+                if !isZero() { body(0) }
+            }
+            Self.forEachSlot(leaf, columnCount, row) { if !isZero() { body($0) } }
+        }
+        return HashRange.end(of: position, depth: leaf.pointee.depth)
+    }
+
     private static func forEachLeaf(
         _ directory: UnsafeMutablePointer<LeafPointer>, _ depth: Int, _ body: (LeafPointer) -> Void
     ) {

@@ -168,4 +168,37 @@ extension StringMemtable {
         leaf.pointee.records.deallocate()
         UnsafeMutableRawPointer(leaf).deallocate()
     }
+
+    // MARK: Walking
+
+    /// Calls `body` with the records, removed keys' left out, of the leaf that holds `position`.
+    ///
+    /// - Returns: the first hash behind the leaf, nil behind the last.
+    borrowing func forEachRecord(
+        ofLeafAt position: UInt64, _ body: (UnsafeMutableRawPointer) -> Void
+    ) -> UInt64? {
+        let leaf = directory[directoryIndex(position)].leaf
+        Self.forEachRecord(leaf) { record, _ in
+            if !Self.isRemoved(record) { body(record) }
+        }
+        return HashRange.end(of: position, depth: leaf.pointee.depth)
+    }
+
+    /// The same with the records' keys.
+    borrowing func forEachKey(
+        ofLeafAt position: UInt64, _ body: (UnsafeRawBufferPointer) -> Void
+    ) -> UInt64? {
+        forEachRecord(ofLeafAt: position) { body(Self.key($0)) }
+    }
+}
+
+/// Hashes that share their upper bits.
+enum HashRange {
+    /// The first hash behind those that share their `depth` upper bits with `hash`, nil behind all.
+    static func end(of hash: UInt64, depth: UInt32) -> UInt64? {
+        guard depth > 0 else { return nil }
+        let shift = UInt64(64 &- depth)
+        let next = (hash &>> shift &+ 1) &<< shift
+        return next == 0 ? nil : next
+    }
 }

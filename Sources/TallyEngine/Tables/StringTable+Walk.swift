@@ -11,16 +11,10 @@ extension StringTable {
     ) -> UInt64? {
         withUnsafeTemporaryAllocation(of: UInt64.self, capacity: columnCount) { row in
             let row = row.baseAddress.unsafelyUnwrapped
-            let leaf = memtable.directory[memtable.directoryIndex(position)].leaf
-            StringMemtable.forEachRecord(leaf) { record, _ in
-                guard !StringMemtable.isRemoved(record) else { return }
+            return memtable.forEachRecord(ofLeafAt: position) { record in
                 memtable.read(record, row)
                 body(StringMemtable.key(record), row)
             }
-            let depth = UInt64(leaf.pointee.depth)
-            guard depth > 0 else { return nil }
-            let next = (position &>> (64 &- depth) &+ 1) &<< (64 &- depth)
-            return next == 0 ? nil : next
         }
     }
 

@@ -230,7 +230,7 @@ public struct StringTable: ~Copyable {
     }
 
     /// The segment that holds `key` if any does.
-    private borrowing func segmentIndex(_ key: UnsafeRawBufferPointer) -> Int? {
+    borrowing func segmentIndex(_ key: UnsafeRawBufferPointer) -> Int? {
         guard !segments.isEmpty else { return nil }
         var low = 0
         var high = segments.count

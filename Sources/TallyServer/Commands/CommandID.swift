@@ -8,6 +8,9 @@ enum CommandID: UInt8, Sendable {
     case getExpire, setWithSeconds, setWithMilliseconds
     case expire, expireMilliseconds, expireAt, expireAtMilliseconds, persist
     case timeToLive, timeToLiveMilliseconds, expireTime, expireTimeMilliseconds
+    case scan, keys, randomKey, hashScan, copy, rename, renameIfAbsent
+    case objectReferences, objectIdleTime, objectFrequency
+    case memory, memoryUsage, memoryHelp
     case databaseSize, flushDatabase, flushAll, incrementExtended
 
     // Records

@@ -27,6 +27,9 @@ extension CommandProcessor {
         case .backupStatus: backupStatus()
         case .lastSave: replies.integer(Int64(server.node.checkpoint.milliseconds / 1000))
         case .describe: describe()
+        case .scan: scan()
+        case .keys: keys()
+        case .randomKey: randomKey(session.version)
         case .importStart: startImport()
         case .importCommit: commitImport()
         case .importStatus: importStatus()
@@ -95,6 +98,7 @@ extension CommandProcessor {
         case .commandHelp: help("command")
         case .configHelp: help("config")
         case .objectHelp: help("object")
+        case .memoryHelp: help("memory")
         default:
             // A container without a subcommand never gets here: its arity forbids it.
             replies.error("ERR syntax error")

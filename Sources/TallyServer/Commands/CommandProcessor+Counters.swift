@@ -39,6 +39,10 @@ extension CommandProcessor {
         case .stringLength: try read(.textLength)
         case .flushDatabase, .flushAll: try clear()
         case .databaseSize: countKeys()
+        case .copy: try copy()
+        case .rename: try rename(replaces: true)
+        case .renameIfAbsent: try rename(replaces: false)
+        case .hashScan: try hashScan()
         case .add, .alter, .drop: try planSchemaChange()
         default: try planHash(id)
         }
@@ -107,12 +111,16 @@ extension CommandProcessor {
             count: UInt32(truncatingIfNeeded: batch.count &- first))
     }
 
-    /// Plans `OBJECT ENCODING key`.
+    /// Plans `OBJECT ENCODING key` and its kin.
     ///
     /// - Returns: nil for other subcommands.
     mutating func planObject() throws(Refusal) -> ReplyPlan? {
-        guard arguments.count == 3, arguments[1].equalsIgnoringCase("encoding") else { return nil }
-        return try readType(2, .encoding)
+        guard arguments.count == 3 else { return nil }
+        if arguments[1].equalsIgnoringCase("encoding") { return try readType(2, .encoding) }
+        if arguments[1].equalsIgnoringCase("refcount") { return try readType(2, .one) }
+        if arguments[1].equalsIgnoringCase("idletime") { return try readType(2, .zero) }
+        if arguments[1].equalsIgnoringCase("freq") { return try readType(2, .noFrequency) }
+        return nil
     }
 
     /// Reads what a reply about a key's type needs.

@@ -36,6 +36,8 @@ struct CommandProcessor: ~Copyable {
     var arguments = CommandArguments()
     /// The latest commit group that the reply at hand reflects.
     private var sequence: UInt64 = 0
+    /// Blocks that a command that runs at once has to wait for; it has then done nothing.
+    var missingBlocks: [NeededBlock] = []
     /// The schema that commands are read by; the same for all that wait for the next `flush`.
     private(set) var catalog: FamilyCatalog
     /// Whether the batch changes the schema, so that no further command can be read before `flush`.
@@ -207,7 +209,7 @@ struct CommandProcessor: ~Copyable {
             session.transaction?.isBroken = true
             return Dispatch(reject(owner, id == .execute ? aborted(&session) : error, &session))
         }
-        guard let plan else { return Dispatch(runAtOnce(id, index, owner, &session)) }
+        guard let plan else { return runAtOnce(id, index, owner, &session) }
         if let waiting = dispatchWhereCold(first: Int(plan.first), owner, &session) {
             return waiting
         }
@@ -233,6 +235,7 @@ struct CommandProcessor: ~Copyable {
         case .increment: return try add(1)
         case .get: return try read(.value)
         case .object: return try planObject()
+        case .memory: return try memoryUsage()
         default: return try planCounter(id)
         }
     }
@@ -268,16 +271,22 @@ struct CommandProcessor: ~Copyable {
     /// Runs a command that is no counter operation, behind what came before it.
     private mutating func runAtOnce(
         _ id: CommandID, _ index: Int, _ owner: Int, _ session: inout Session
-    ) -> Bool {
-        guard flush() else { return false }
+    ) -> Dispatch {
+        guard flush() else { return .busy }
         let start = replies.byteCount
         let mode = session.takeReplyMode()
         sequence = 0
         runSelected(id, index, &session)
+        guard missingBlocks.isEmpty else {
+            // It comes again.
+            session.replyMode = mode
+            defer { missingBlocks = [] }
+            return .missing(missingBlocks)
+        }
         if mode != .on, !session.hasTurnedRepliesOn { replies.truncate(to: start) }
         session.hasTurnedRepliesOn = false
         deliver(to: owner, from: start, commandCount: 1)
-        return true
+        return .done
     }
 
     /// Runs a command, or the subcommand that it names.
@@ -385,6 +394,10 @@ struct CommandProcessor: ~Copyable {
         let start = replies.byteCount
         sequence = 0
         encode(&self)
+        if !missingBlocks.isEmpty {
+            missingBlocks = []
+            replies.error("ERR what this needs is on disk only, so it cannot be in a transaction")
+        }
         preparedSequence = max(preparedSequence, sequence)
         preparedReplies.append(Array(replies.encoded[start..<replies.byteCount]))
         replies.truncate(to: start)

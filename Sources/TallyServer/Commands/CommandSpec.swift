@@ -48,6 +48,8 @@ struct CommandSpec: Sendable {
         case pairs
         /// The second argument.
         case second
+        /// The first two arguments.
+        case firstTwo
 
         /// First key, last key (negative: from the end) and step, as Redis gives them.
         var range: (first: Int, last: Int, step: Int) {
@@ -57,6 +59,7 @@ struct CommandSpec: Sendable {
             case .all: (1, -1, 1)
             case .pairs: (1, -1, 2)
             case .second: (2, 2, 1)
+            case .firstTwo: (1, 2, 1)
             }
         }
     }

@@ -2,7 +2,8 @@
 enum CommandTable {
     /// Every command, in the order in which they are listed.
     static let all: [CommandSpec] =
-        counterCommands + expiryCommands + hashCommands + schemaCommands + connectionCommands
+        counterCommands + expiryCommands + keyspaceCommands + hashCommands + schemaCommands
+        + connectionCommands
         + serverCommands
 
     /// The command called `name`, in lower case; a subcommand as `container|name`.
@@ -99,6 +100,17 @@ enum CommandTable {
                 CommandSpec(
                     "encoding", .objectEncoding, arity: 3, [.readonly], keys: .second, .generic,
                     since: "2.2.3", "Returns the internal encoding of a counter.",
+                    container: "object"),
+                CommandSpec(
+                    "refcount", .objectReferences, arity: 3, [.readonly], keys: .second, .generic,
+                    since: "2.2.3", "Returns 1.", container: "object"),
+                CommandSpec(
+                    "idletime", .objectIdleTime, arity: 3, [.readonly], keys: .second, .generic,
+                    since: "2.2.3", "Returns 0: when a key was used is not noted.",
+                    container: "object"),
+                CommandSpec(
+                    "freq", .objectFrequency, arity: 3, [.readonly], keys: .second, .generic,
+                    since: "4.0.0", "Refused: how often a key is used is not counted.",
                     container: "object"),
                 CommandSpec(
                     "help", .objectHelp, arity: 2, [.loading, .stale], .generic, since: "6.2.0",

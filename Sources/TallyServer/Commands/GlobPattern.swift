@@ -2,15 +2,17 @@
 struct GlobPattern: Sendable {
     private let pattern: [UInt8]
 
-    init(_ pattern: String) {
-        self.pattern = Array(pattern.utf8)
-    }
+    init(_ pattern: String) { self.init(bytes: Array(pattern.utf8)) }
+
+    init(bytes pattern: [UInt8]) { self.pattern = pattern }
+
+    /// Whether `text` matches from its start to its end.
+    func matches(_ text: String) -> Bool { matches(bytes: Array(text.utf8)) }
 
     /// Whether `text` matches from its start to its end.
     ///
     /// - Complexity: O(*n*·*m*): only the latest `*` is ever tried again.
-    func matches(_ text: String) -> Bool {
-        let text = Array(text.utf8)
+    func matches(bytes text: [UInt8]) -> Bool {
         var (p, t) = (0, 0)
         var star: (pattern: Int, text: Int)?
         while t < text.count {

@@ -45,6 +45,24 @@ struct ReplyPlan {
         case type
         /// `int`, or null.
         case encoding
+        /// 1, or null.
+        case one
+        /// 0, or null.
+        case zero
+        /// That there is no such thing as a frequency of use, or null.
+        case noFrequency
+        /// About how many bytes the key takes, or null.
+        case memoryUsage
+        /// Whether the second of two operations took effect.
+        case copied
+        /// OK, or that there is no such key.
+        case renamed
+        /// Whether the second operation took effect, or that there is no such key.
+        case renamedIfAbsent
+        /// A cursor of 0 and the names and values of those columns whose bits are set behind the row.
+        case hashScan
+        /// The same without values.
+        case hashScanNames
         /// The value after, and what was added.
         case sumAndDifference
         /// A record as an array of integers, or one column as an integer.
@@ -143,6 +161,25 @@ extension ReplyWriter {
             }
         case .encoding:
             if outcome.wasPresent { bulk("int") } else { null(version) }
+        case .one, .zero:
+            if outcome.wasPresent { integer(plan.shape == .one ? 1 : 0) } else { null(version) }
+        case .noFrequency:
+            guard outcome.wasPresent else { return null(version) }
+            error("ERR keys are never evicted, so how often they are used is not counted")
+        case .memoryUsage:
+            guard outcome.wasPresent else { return null(version) }
+            integer(Self.memoryUsage(batch.operations[first]))
+        case .copied:
+            integer(batch.outcomes[first + 1].status == .applied ? 1 : 0)
+        case .renamed:
+            if outcome.wasPresent { simple("OK") } else { error("ERR no such key") }
+        case .renamedIfAbsent:
+            guard outcome.wasPresent else { return error("ERR no such key") }
+            integer(plan.count > 1 && batch.outcomes[first + 1].status == .applied ? 1 : 0)
+        case .hashScan, .hashScanNames:
+            array(2)
+            bulk("0")
+            hashScan(plan.shape, batch.operations[first], batch, catalog)
         case .sumAndDifference:
             array(2)
             integer(outcome.value)
@@ -228,6 +265,27 @@ extension ReplyWriter {
             if shape != .hashValues { bulk(family.columns[column].name) }
             if shape != .hashKeys { bulkInteger(row[column]) }
         }
+    }
+
+    private mutating func hashScan(
+        _ shape: ReplyPlan.Shape, _ operation: Operation, _ batch: borrowing OperationBatch,
+        _ catalog: FamilyCatalog
+    ) {
+        guard let family = catalog.family(number: operation.family) else { return array(0) }
+        let count = Int(operation.count)
+        let row = batch.rows + Int(operation.operand)
+        let chosen = UInt64(bitPattern: row[count])
+        array(chosen.nonzeroBitCount * (shape == .hashScan ? 2 : 1))
+        for column in 0..<count where chosen >> UInt64(column) & 1 == 1 {
+            bulk(family.columns[column].name)
+            if shape == .hashScan { bulkInteger(row[column]) }
+        }
+    }
+
+    /// What an operation's key takes while it is among what changed lately, bytes, about.
+    private static func memoryUsage(_ operation: Operation) -> Int64 {
+        // A slot of the table, and the record.
+        operation.keyKind == .integer ? 24 : 16 + Int64(operation.keyByteCount)
     }
 
     // MARK: Refusals

@@ -77,6 +77,18 @@ public enum Limits {
     /// Memory for changes from which on a checkpoint is made where segments take little, bytes.
     public static let checkpointChangedBytes = 64 << 20
 
+    // MARK: Tokens
+
+    /// How long at least what became of a request with a token is remembered, seconds, unless the user
+    /// says otherwise.
+    public static let onceWindowSeconds = 86_400
+    /// Memory that all of that may take, bytes, unless the user says otherwise.
+    public static let onceMemoryBytes = 256 << 20
+    /// How far in the future a token may have been made, milliseconds: clocks differ.
+    public static let tokenFutureMillisecondsMax: UInt64 = 300_000
+    /// Most words that the outcomes of one request with a token may take; a number takes two.
+    public static let onceWordsMax = 4096
+
     // MARK: Residency
 
     /// The part of `memory-limit` that blocks of cold segments may take: one in so many.

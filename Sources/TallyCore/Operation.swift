@@ -57,6 +57,11 @@ public struct Operation {
         case setMoved
         /// Remove a plain key if `setMoved` has taken effect.
         case deleteMoved
+        /// Remember what became of the request whose token the key's bytes are: its fingerprint, how many
+        /// words there are, and those words are at `rows[operand…]`.
+        case remember
+        /// Raise the floor of what is remembered to `operand`, milliseconds since 1970. Has no key.
+        case raiseFloor
 
         /// Whether this can give a key a deadline.
         @inline(__always)
@@ -155,7 +160,8 @@ public struct Operation {
     @inline(__always)
     public var namesKey: Bool {
         switch kind {
-        case .clear, .changeSchema, .importRuns, .transaction, .countKeys: false
+        case .clear, .changeSchema, .importRuns, .transaction, .countKeys, .remember, .raiseFloor:
+            false
         default: true
         }
     }
@@ -198,6 +204,14 @@ public struct Outcome: Equatable, Sendable {
         case journalFull
         /// It was not applied because what the disk holds of its key cannot be read.
         case unreadable
+        /// Its token was another command's.
+        case tokenReused
+        /// Its token is older than what is remembered.
+        case tokenTooOld
+        /// Its token is from the future.
+        case tokenTooNew
+        /// It was executed before, but its reply cannot be told again.
+        case replyLost
     }
 
     /// How it ended.

@@ -50,6 +50,10 @@ enum EntryKind: UInt8 {
     case extendedAdd = 23
     /// record · column · an `ExtendedAdd`'s words: add.
     case columnExtendedAdd = 24
+    /// token · fingerprint · words: what became of the request before this.
+    case remember = 25
+    /// milliseconds: what is remembered of tokens made until then goes.
+    case raiseFloor = 26
 
     /// Whether `again` may follow it.
     var isAdd: Bool {
@@ -76,6 +80,8 @@ extension Partition {
         case .clear, .changeSchema: return key &+ 3
         case .expire: return key &+ 15
         case .persist: return key &+ 3
+        case .remember: return rememberedBytesMax(wordCount: Int(operation.count))
+        case .raiseFloor: return 11
         case .extendedSet, .setMoved: return key &+ 3 &+ ExtendedSet.wordCount &* 10
         case .extendedAdd: return key &+ 21 &+ ExtendedAdd.wordCount &* 10
         case .get, .readRecord, .readExpiry, .readForMove, .transaction, .countKeys: return 0
@@ -84,6 +90,11 @@ extension Partition {
 }
 
 extension Partition {
+    /// Most bytes that remembering a request of so many words adds to the journal.
+    public static func rememberedBytesMax(wordCount: Int) -> Int {
+        1 + RequestToken.byteCount + 8 + 10 + wordCount * 10
+    }
+
     /// Most bytes that removing an operation's plain key adds to the journal.
     @inline(__always)
     public static func journalBytesMax(ofRemoving operation: Operation) -> Int {
@@ -109,8 +120,8 @@ public enum EntryError: Error, Equatable, Sendable {
 ///
 /// An operation's key points into the section's bytes, its place in rows into memory of the caller.
 public struct EntryReader {
-    /// Room for the pairs of one entry.
-    public static let rowsCapacity = 2 * Limits.columnsMax
+    /// Room for what one entry has in rows.
+    public static let rowsCapacity = 2 * Limits.columnsMax + Limits.onceWordsMax
 
     private let bytes: UnsafeRawBufferPointer
     private let place: PartitionPlace
@@ -176,6 +187,15 @@ public struct EntryReader {
             case .extendedAdd:
                 keyed(.extendedAdd, at: &next, operand: 0).flatMap {
                     words(ExtendedAdd.wordCount, at: &next) ? $0 : nil
+                }
+            case .remember: remembered(at: &next)
+            case .raiseFloor:
+                Varint.read(bytes, at: &next).flatMap { milliseconds in
+                    bytes.baseAddress.map {
+                        Operation(
+                            .raiseFloor, key: $0, keyByteCount: 0, hash: 0,
+                            partition: place.number, operand: Int64(bitPattern: milliseconds))
+                    }
                 }
             case .columnExtendedAdd:
                 column(.extendedAdd, at: &next, operand: 0).flatMap {
@@ -276,6 +296,28 @@ public struct EntryReader {
             operand: Int64(bitPattern: number))
         operation.family = family
         return operation
+    }
+
+    private func remembered(at next: inout Int) -> Operation? {
+        let head = RequestToken.byteCount + 8
+        guard bytes.count - next >= head, let base = bytes.baseAddress else { return nil }
+        let token = base + next
+        rows[0] = Int64(
+            littleEndian: token.loadUnaligned(
+                fromByteOffset: RequestToken.byteCount, as: Int64.self))
+        next += head
+        guard let count = Varint.read(bytes, at: &next), count >= 1,
+            count <= UInt64(Limits.onceWordsMax)
+        else { return nil }
+        rows[1] = Int64(count)
+        for word in 0..<Int(count) {
+            guard let value = number(at: &next) else { return nil }
+            rows[2 + word] = value
+        }
+        guard OnceWords.wordCount(rows[2]) == Int(count) else { return nil }
+        return Operation(
+            .remember, key: token, keyByteCount: RequestToken.byteCount, hash: 0,
+            partition: place.number, count: UInt32(count))
     }
 
     private func expire(at next: inout Int) -> Operation? {

@@ -40,7 +40,9 @@ extension Partition {
     }
 
     /// All segments.
-    public var segments: [Segment] { plain.segments + families.segments }
+    public var segments: [Segment] {
+        plain.segments + families.segments + tokens.table.segments
+    }
 
     /// Lets time pass, and looks at all segments.
     ///
@@ -54,6 +56,7 @@ extension Partition {
         var residents: [Resident] = []
         plain.survey(decay: decay) { residents.append(Resident(segment: $0, demand: $1)) }
         families.survey(decay: decay) { residents.append(Resident(segment: $0, demand: $1)) }
+        tokens.survey(decay: decay) { residents.append(Resident(segment: $0, demand: $1)) }
         return residents
     }
 
@@ -62,7 +65,10 @@ extension Partition {
     /// - Returns: false if the segment is not there any more; nothing has then changed.
     /// - Complexity: O(the table's segments).
     public mutating func replace(_ segment: Segment, with twin: Segment) -> Bool {
-        Schema.isPlain(segment.header.family)
+        if segment.header.family == Schema.tokens {
+            return tokens.replace(segment, with: twin)
+        }
+        return Schema.isPlain(segment.header.family)
             ? plain.replace(segment, with: twin) : families.replace(segment, with: twin)
     }
 

@@ -9,6 +9,7 @@ public import TallyCore
 public struct Partition: ~Copyable {
     var plain: PlainCounters
     var families: FamilySet
+    var tokens: TokenWindow
     private var pending = PendingEntries()
     private var watches = KeyWatches()
     private let hasher: KeyHasher
@@ -28,6 +29,7 @@ public struct Partition: ~Copyable {
         self.hasher = hasher
         plain = PlainCounters(hasher: hasher, cache: cache)
         families = FamilySet(place: place, hasher: hasher, cache: cache)
+        tokens = TokenWindow(hasher: hasher, cache: cache)
     }
 
     /// How many plain keys and records there are.
@@ -35,12 +37,18 @@ public struct Partition: ~Copyable {
 
     /// Memory taken, bytes, without what waits for the journal.
     @inline(__always)
-    public var allocatedBytes: Int { plain.allocatedBytes &+ families.allocatedBytes }
+    public var allocatedBytes: Int {
+        plain.allocatedBytes &+ families.allocatedBytes &+ tokens.table.memtableBytes
+            &+ tokens.table.segmentBytes
+    }
 
     /// Memory that changes since the last merge take, and segments, bytes.
     public var tableBytes: (changed: Int, segments: Int) {
         let families = families.tableBytes
-        return (plain.changedBytes + families.changed, plain.segmentBytes + families.segments)
+        return (
+            plain.changedBytes + families.changed + tokens.table.memtableBytes,
+            plain.segmentBytes + families.segments + tokens.table.segmentBytes
+        )
     }
 
     /// The schema as the operations so far have left it.
@@ -149,6 +157,10 @@ public struct Partition: ~Copyable {
         } else {
             switch operation.pointee.kind {
             case .clear: outcome = clear()
+            case .remember: outcome = remember(operation, rows)
+            case .raiseFloor:
+                let isRaised = tokens.raiseFloor(to: UInt64(clamping: operation.pointee.operand))
+                outcome = Outcome(isRaised ? .applied : .unchanged, wasPresent: true, value: 0)
             case .countKeys:
                 outcome = Outcome(.applied, wasPresent: count > 0, value: Int64(count))
             case .changeSchema: outcome = changeSchema(operation)
@@ -311,7 +323,9 @@ public struct Partition: ~Copyable {
 
     /// How many segments are cold.
     @inline(__always)
-    public var coldCount: Int { plain.coldCount &+ families.coldCount }
+    public var coldCount: Int {
+        plain.coldCount &+ families.coldCount &+ tokens.table.coldCount
+    }
 
     @inline(never)
     borrowing func needWhereCold(_ operation: UnsafePointer<Operation>) -> Need? {
@@ -320,7 +334,8 @@ public struct Partition: ~Copyable {
             block = families.missingBlock(operation)
         } else {
             switch operation.pointee.kind {
-            case .clear, .countKeys, .transaction: block = nil
+            case .clear, .countKeys, .transaction, .raiseFloor: block = nil
+            case .remember: block = nil
             case .changeSchema:
                 guard
                     case .addFamily(let name, _, _)? =
@@ -340,13 +355,17 @@ public struct Partition: ~Copyable {
     ///
     /// - Returns: a merge for each family that has records.
     /// - Complexity: O(families × segments).
-    public mutating func freeze() -> [TableMerge] { plain.freeze() + families.freeze() }
+    public mutating func freeze() -> [TableMerge] {
+        plain.freeze() + families.freeze() + [tokens.freeze()]
+    }
 
     /// Takes over what a merge has made, unless what it merged is no longer there.
     ///
     /// - Complexity: O(segments).
     public mutating func adopt(_ segments: [Segment], of merge: TableMerge) {
-        if Schema.isPlain(merge.family) {
+        if merge.family == Schema.tokens {
+            tokens.adopt(segments, of: merge)
+        } else if Schema.isPlain(merge.family) {
             plain.adopt(segments, of: merge)
         } else {
             families.adopt(segments, of: merge)
@@ -367,6 +386,10 @@ public struct Partition: ~Copyable {
     ///
     /// - Returns: false if the schema has no such family.
     public mutating func load(_ segments: [Segment], family: UInt32) -> Bool {
+        if family == Schema.tokens {
+            tokens.load(segments)
+            return true
+        }
         if Schema.isPlain(family) {
             plain.load(segments, family: family)
             return true

@@ -168,6 +168,16 @@ public struct PartitionTable: ~Copyable {
         }
     }
 
+    /// Applies an operation that no client has asked for, and records it.
+    public borrowing func applyAlso(
+        _ operation: UnsafePointer<Operation>, _ application: inout Application
+    ) {
+        var outcome = Outcome(refused: .unreadable)
+        applyWrite(
+            operation, IntegerTable.Lookup(key: 0, hash: 0), &outcome,
+            partitions + Int(operation.pointee.partition), &application)
+    }
+
     // MARK: Deadlines
 
     /// Removes the key of `operation`, whose deadline has come, by an operation like any other.

@@ -126,6 +126,7 @@ struct PendingEntries: ~Copyable {
             let slot = Self.slot(operation)
             if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
             addedKeys[slot].offsetPlusOne = 0
+        case .remember, .raiseFloor: break
         case .setColumns, .setRecord, .deleteRecord, .clear, .changeSchema, .importRuns:
             // Runs of several keys or columns may be meant.
             writeOpenRuns()
@@ -236,11 +237,36 @@ struct PendingEntries: ~Copyable {
         case .extendedAdd:
             end = writeHead(isPlain ? .extendedAdd : .columnExtendedAdd, operation, at: end)
             end = writeWords(ExtendedAdd.wordCount, operation, rows, at: end)
+        case .remember:
+            end = writeRemembered(operation, rows, at: end)
+        case .raiseFloor:
+            end.storeBytes(of: EntryKind.raiseFloor.rawValue, as: UInt8.self)
+            end += 1
+            end += Varint.write(UInt64(bitPattern: operation.pointee.operand), to: end)
         case .get, .readRecord, .readExpiry, .readForMove, .transaction, .countKeys, .add:
             preconditionFailure("not an operation for this entry")
         }
         byteCount += end - start
         entryCount += 1
+    }
+
+    private func writeRemembered(
+        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>,
+        at start: UnsafeMutableRawPointer
+    ) -> UnsafeMutableRawPointer {
+        let place = rows + Int(operation.pointee.operand)
+        var end = start
+        end.storeBytes(of: EntryKind.remember.rawValue, as: UInt8.self)
+        end += 1
+        Bytes.copy(operation.pointee.key, to: end, RequestToken.byteCount)
+        end += RequestToken.byteCount
+        end.storeBytes(of: UInt64(bitPattern: place[0]).littleEndian, as: UInt64.self)
+        end += 8
+        end += Varint.write(UInt64(bitPattern: place[1]), to: end)
+        for word in 0..<Int(place[1]) {
+            end += Varint.write(Varint.zigzag(place[2 + word]), to: end)
+        }
+        return end
     }
 
     private func writeWords(

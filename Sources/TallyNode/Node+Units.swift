@@ -72,7 +72,7 @@ extension Node {
         return createsAny ? .memoryFull : nil
     }
 
-    private func withLocked(_ needed: LockSet, _ body: () -> Void) {
+    func withLocked(_ needed: LockSet, _ body: () -> Void) {
         var rest = needed
         guard let first = rest.popFirst() else { return body() }
         locks[first].withLock { _ in withLocked(rest, body) }
@@ -92,6 +92,9 @@ extension Node {
         _ application: inout PartitionTable.Application
     ) {
         let transaction = batch.transactions[Int(batch.operations[start].operand)]
+        if let once = transaction.once {
+            return executeOnce(once, batch, at: start, &application)
+        }
         let end = start + Int(batch.operations[start].unitCount)
         var needed = LockSet()
         for index in start..<end {
@@ -104,23 +107,31 @@ extension Node {
                 return skip(batch, start..<end, .unchanged, transaction)
             }
             skip(batch, start..<(start + 1), .applied, transaction)
-            var index = start + 1
-            while index < end {
-                let operations = UnsafePointer(batch.operations + index)
-                let count = Int(operations.pointee.unitCount)
-                removeDue(operations, count, &application)
-                if count > 1 {
-                    applyUnit(operations, count, batch.outcomes + index, &application)
-                } else {
-                    apply(operations, 1, batch.outcomes + index, &application)
-                }
-                index += count
+            applyAll(batch, (start + 1)..<end, &application)
+        }
+    }
+
+    /// Applies a transaction's operations, whose locks are held, each or each unit judged by itself.
+    func applyAll(
+        _ batch: borrowing OperationBatch, _ range: Range<Int>,
+        _ application: inout PartitionTable.Application
+    ) {
+        var index = range.lowerBound
+        while index < range.upperBound {
+            let operations = UnsafePointer(batch.operations + index)
+            let count = Int(operations.pointee.unitCount)
+            removeDue(operations, count, &application)
+            if count > 1 {
+                applyUnit(operations, count, batch.outcomes + index, &application)
+            } else {
+                apply(operations, 1, batch.outcomes + index, &application)
             }
+            index += count
         }
     }
 
     /// Gives operations an outcome that reflects all that the transaction was judged by.
-    private func skip(
+    func skip(
         _ batch: borrowing OperationBatch, _ range: Range<Int>, _ status: Outcome.Status,
         _ transaction: OperationBatch.Transaction
     ) {
@@ -137,7 +148,7 @@ extension Node {
 }
 
 /// A set of locks, walked in ascending order, so that they are always taken in one order.
-private struct LockSet {
+struct LockSet {
     private var words = InlineArray<16, UInt64>(repeating: 0)
 
     init() {

@@ -26,6 +26,10 @@ public final class Node: @unchecked Sendable {
     let memoryLimit = Atomic<Int>(.max)
     private let isNull: Bool
 
+    /// How long requests are remembered at least, and the memory that this may take, bytes.
+    public let onceWindowSeconds: Int
+    public let onceMemoryBytes: Int
+
     let clock: any Clock
     /// The latest time by which anything was judged, milliseconds since 1970.
     let logTime: Atomic<UInt64>
@@ -60,7 +64,7 @@ public final class Node: @unchecked Sendable {
     init(
         identity: LogIdentity, partitionCount: Int, threads: Int, hasher: KeyHasher,
         sequence: UInt64, clock: any Clock, logTimeMilliseconds: UInt64,
-        memoryBytesMax: Int?,
+        memoryBytesMax: Int?, once: (windowSeconds: Int, memoryBytes: Int),
         isNull: Bool, budget: JournalBudget, gate: AcknowledgementGate, wakeUp: WakeUp,
         partition: (Int) -> Partition
     ) {
@@ -68,6 +72,7 @@ public final class Node: @unchecked Sendable {
         self.partitionCount = partitionCount
         self.hasher = hasher
         self.isNull = isNull
+        (onceWindowSeconds, onceMemoryBytes) = once
         self.clock = clock
         logTime = Atomic(logTimeMilliseconds)
         self.budget = budget

@@ -14,6 +14,10 @@ public struct NodeConfiguration: Sendable {
     public var memoryBytesMax: Int?
     /// Bits of the fingerprints of cold segments' filters; 0 for none.
     public var filterBits = Limits.filterBits
+    /// How long what became of a request with a token is remembered at least, seconds.
+    public var onceWindowSeconds = Limits.onceWindowSeconds
+    /// Memory that this may take, bytes; the oldest go before.
+    public var onceMemoryBytes = Limits.onceMemoryBytes
     /// Whether commands are answered without an engine, to measure everything else.
     public var isNull = false
     /// The journal's sizes.
@@ -87,7 +91,9 @@ public struct NodeOpening<D: Disk> {
             threads: configuration.threads, hasher: hasher,
             sequence: writer.sequence, clock: clock,
             logTimeMilliseconds: writer.logTimeMilliseconds,
-            memoryBytesMax: configuration.memoryBytesMax, isNull: configuration.isNull,
+            memoryBytesMax: configuration.memoryBytesMax,
+            once: (configuration.onceWindowSeconds, configuration.onceMemoryBytes),
+            isNull: configuration.isNull,
             budget: budget,
             gate: AcknowledgementGate(
                 durability: configuration.durability, clock: clock,

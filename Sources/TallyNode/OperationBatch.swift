@@ -206,25 +206,71 @@ public struct OperationBatch: ~Copyable {
         let watched: WatchedKeys?
 
         var watches: [KeyWatch] { watched?.watches ?? [] }
+        /// The request that this is, if it is to be executed once.
+        var once: Once?
+    }
+
+    /// A request that is to be executed once.
+    struct Once {
+        let token: RequestToken
+        let fingerprint: UInt64
+        /// Where what becomes of it is remembered.
+        var partition = 0
+        /// Where in the rows there is room for its fingerprint, the number of words, and those words.
+        var place = 0
+        var wordCount = 0
+
+        var journalBytesMax: Int { Partition.rememberedBytesMax(wordCount: wordCount) }
     }
 
     /// Begins a transaction: what is appended until `endTransaction` is applied as one, but each
     /// operation, or unit, is judged by itself.
     ///
-    /// - Parameter watched: If one of these keys has changed, nothing is applied.
-    /// - Returns: where it begins; its outcome says whether it was applied.
-    public mutating func beginTransaction(_ watched: WatchedKeys?) -> Int {
+    /// - Parameters:
+    ///   - watched: If one of these keys has changed, nothing is applied.
+    ///   - once: The token and the fingerprint of a request that is to be executed once.
+    /// - Returns: where it begins; its outcome says whether it was applied, now or before.
+    public mutating func beginTransaction(
+        _ watched: WatchedKeys?, once: (token: RequestToken, fingerprint: UInt64)? = nil
+    ) -> Int {
         let header = Operation(
             .transaction, key: UnsafeRawPointer(operations), keyByteCount: 0, hash: 0,
             partition: watched?.watches.first?.partition ?? 0, operand: Int64(transactions.count))
-        transactions.append(Transaction(watched: watched))
+        transactions.append(
+            Transaction(
+                watched: watched,
+                once: once.map { Once(token: $0.token, fingerprint: $0.fingerprint) }))
         append(header)
         return count - 1
     }
 
     /// Ends the transaction that began at `first`.
-    public mutating func endTransaction(from first: Int) {
+    ///
+    /// - Returns: false if too much would have to be remembered of it, or nothing; it must then go.
+    public mutating func endTransaction(from first: Int) -> Bool {
         operations[first].unitCount = UInt32(count - first)
+        let number = Int(operations[first].operand)
+        guard var once = transactions[number].once else { return true }
+        once.wordCount = OnceWords.wordCount(operations, (first + 1)..<count)
+        guard once.wordCount <= Limits.onceWordsMax, count > first + 1 else {
+            // So that it is not taken for what was reserved.
+            transactions[number].once = nil
+            return false
+        }
+        once.place = Int(appendWords(2 + once.wordCount) { _ in })
+        once.partition = Int(operations[first + 1].partition)
+        operations[first].partition = operations[first + 1].partition
+        journalBytesMax += once.journalBytesMax
+        transactions[number].once = once
+        return true
+    }
+
+    /// Appends raising the floor of what a partition remembers.
+    mutating func appendRaiseFloor(_ partition: Int, to milliseconds: UInt64) {
+        append(
+            Operation(
+                .raiseFloor, key: UnsafeRawPointer(operations), keyByteCount: 0, hash: 0,
+                partition: partition, operand: Int64(clamping: milliseconds)))
     }
 
     /// Keeps an object, on whose memory operations' keys depend, until the batch has been executed.
@@ -251,8 +297,14 @@ public struct OperationBatch: ~Copyable {
 
     /// Forgets the operations from `first` on.
     public mutating func removeLast(to first: Int) {
-        for index in first..<count where operations[index].isWrite {
-            journalBytesMax -= Partition.journalBytesMax(operations[index])
+        for index in first..<count {
+            if operations[index].isWrite {
+                journalBytesMax -= Partition.journalBytesMax(operations[index])
+            } else if operations[index].kind == .transaction,
+                let once = transactions[Int(operations[index].operand)].once
+            {
+                journalBytesMax -= once.journalBytesMax
+            }
         }
         count = first
         if first == 0 {

@@ -43,6 +43,13 @@ public struct CommandArguments {
         self.areInPlace = areInPlace
     }
 
+    /// The same without the first `count` arguments, so that another one is the name.
+    public func dropFirst(_ count: Int) -> CommandArguments {
+        guard let slots, count < self.count else { return CommandArguments() }
+        return CommandArguments(
+            base, slots + count, count: self.count - count, areInPlace: areInPlace)
+    }
+
     /// The argument at `index`, 0 being the command's name. Always has an address.
     @inlinable
     public subscript(index: Int) -> UnsafeRawBufferPointer {

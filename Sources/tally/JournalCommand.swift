@@ -85,6 +85,9 @@ struct JournalCommand: ParsableCommand {
                 return "\(operation.kind)  \(record)  \(values.joined(separator: ", "))"
             case .expire: return "\(operation.kind)  \(record)  at \(operation.operand)"
             case .persist: return "\(operation.kind)  \(record)"
+            case .remember:
+                return "\(operation.kind)  \(printable(operation.keyBytes))  \(rows[1]) words"
+            case .raiseFloor: return "\(operation.kind)  \(operation.operand)"
             case .extendedSet:
                 let request = ExtendedSet(rows + Int(operation.operand))
                 return "\(operation.kind)  \(record)  \(request)"

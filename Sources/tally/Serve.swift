@@ -44,6 +44,10 @@ struct Serve: AsyncParsableCommand {
     var memoryLimit: String?
     @Option(help: "Bits a key of the filters of what is on disk, 0 to 16 (default 3).")
     var filterBits: String?
+    @Option(help: "How long what became of a request with a token is remembered, seconds.")
+    var onceWindowSeconds: String?
+    @Option(help: "Memory for that, such as 256mb; what is oldest goes before.")
+    var onceMemory: String?
     @Option(help: "Journal size from which on a checkpoint is made (default 256mb).")
     var checkpointBytes: String?
     @Option(help: "Longest time between a change and a checkpoint, seconds (default 300).")
@@ -74,7 +78,8 @@ struct Serve: AsyncParsableCommand {
             "data": data, "host": host, "port": port, "threads": threads,
             "durability": durability, "partitions": partitions, "clients-max": clientsMax,
             "idle-seconds-max": idleSecondsMax, "memory-limit": memoryLimit,
-            "filter-bits": filterBits,
+            "filter-bits": filterBits, "once-window-seconds": onceWindowSeconds,
+            "once-memory": onceMemory,
             "checkpoint-bytes": checkpointBytes, "checkpoint-seconds": checkpointSeconds,
             "scrub-seconds": scrubSeconds,
             "log-level": logLevel, "engine": engine,
@@ -248,6 +253,8 @@ private struct Server {
         configuration.memoryBytesMax =
             settings.memoryLimitBytes == 0 ? nil : settings.memoryLimitBytes
         configuration.filterBits = settings.filterBits
+        configuration.onceWindowSeconds = settings.onceWindowSeconds
+        configuration.onceMemoryBytes = settings.onceMemoryBytes
         configuration.isNull = settings.engine == "null"
         return configuration
     }

@@ -35,6 +35,8 @@ struct Settings: Sendable {
     var memoryLimitBytes = 0
     /// Bits of the fingerprints of the filters of segments on disk; 0 for none.
     var filterBits = Limits.filterBits
+    var onceWindowSeconds = Limits.onceWindowSeconds
+    var onceMemoryBytes = Limits.onceMemoryBytes
     /// Journal bytes from which on a checkpoint is made.
     var checkpointBytes = Limits.checkpointJournalBytes
     /// Longest time between a change and a checkpoint that holds it, seconds.
@@ -124,6 +126,14 @@ struct Settings: Sendable {
             return true
         },
         integer("filter-bits", 0...16) { $1.filterBits = $0 },
+        integer("once-window-seconds", 1...31_536_000) { $1.onceWindowSeconds = $0 },
+        Field(
+            name: "once-memory", allowed: "a size such as 256mb or 4gb, at least 1mb"
+        ) { text, settings in
+            guard let size = ByteSize(text), size.bytes >= 1 << 20 else { return false }
+            settings.onceMemoryBytes = size.bytes
+            return true
+        },
         Field(
             name: "checkpoint-bytes", allowed: "a size such as 64mb or 1gb, at least 1mb"
         ) { text, settings in

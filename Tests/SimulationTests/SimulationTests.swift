@@ -29,7 +29,7 @@ struct SimulationTests {
         world.run(steps: 3000)
         #expect(world.checkpoints > 20 && world.crashes > 20 && world.backups > 10)
         #expect(world.coldSegments > 3 && world.blocksRead > 5)
-        #expect(world.expiries > 50)
+        #expect(world.expiries > 50 && world.repetitions > 50)
     }
 
     @Test(arguments: [1, 7, 12, 30] as [UInt64])

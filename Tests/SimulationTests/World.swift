@@ -51,6 +51,9 @@ struct World {
     private(set) var coldSegments = 0
     private(set) var blocksRead = 0
     private(set) var expiries = 0
+    /// Requests with a token; what became of each is in the model.
+    private var requests: [(token: RequestToken, step: WorldStep)] = []
+    private(set) var repetitions = 0
 
     init(seed: UInt64, plantedBug: PlantedBug? = nil) {
         self.seed = seed
@@ -117,6 +120,7 @@ struct World {
     private mutating func execute() {
         guard let node = served?.node else { return }
         var batch = node.makeBatch()
+        if random.once(in: 8) { return executeOnce(node, &batch) }
         let count = Int.random(in: 1...20, using: &random)
         let isUnit = random.once(in: 5)
         let now = node.nowMilliseconds()
@@ -132,7 +136,9 @@ struct World {
             batch.appendClear()
             guard node.execute(&batch) == .done else { return }
             if batch.outcomes[0].status != .journalFull {
-                model = model.filter { $0.key == WorldStep.schemaKey }
+                model = model.filter {
+                    $0.key == WorldStep.schemaKey || $0.key.hasPrefix(Self.requestPrefix)
+                }
             }
             finish(batch.latestSequence(0..<batch.count))
             return
@@ -148,6 +154,53 @@ struct World {
             check(outcome, of: step, now, removesDue: removesDue)
         }
         finish(batch.latestSequence(0..<batch.count))
+    }
+
+    // MARK: Requests that are counted once
+
+    /// Stands in the model before the number of a request that has been executed.
+    private static let requestPrefix = "request:"
+
+    /// Executes a request that is new, or one that was sent before: perhaps in vain.
+    private mutating func executeOnce(_ node: Node, _ batch: inout OperationBatch) {
+        let now = node.nowMilliseconds()
+        if requests.isEmpty || random.once(in: 2) {
+            let step = WorldStep(adding: 7, hasRecords: model[WorldStep.schemaKey] != nil, &random)
+            requests.append((RequestToken(high: UInt64(now) << 16, low: random.next()), step))
+        }
+        let number =
+            random.once(in: 2)
+            ? requests.count - 1 : Int.random(in: 0..<requests.count, using: &random)
+        let (token, step) = requests[number]
+        let key = step.keyBytes
+        defer { key.deallocate() }
+        let first = batch.beginTransaction(nil, once: (token, UInt64(number)))
+        step.append(key, to: &batch)
+        guard batch.endTransaction(from: first) else { return violations.append("nothing to do") }
+        readBlocks(batch, node)
+        guard node.execute(&batch) == .done else { return }
+        let (header, outcome) = (batch.outcomes[first], batch.outcomes[first + 1])
+        if header.status == .journalFull { return }
+        // A crash may have taken the family, and what was remembered with it.
+        if header.status == .schemaChanged, model[WorldStep.schemaKey] == nil { return }
+        let name = "\(Self.requestPrefix)\(number)"
+        if header.status != .applied {
+            violations.append("request \(number) was refused: \(header.status)")
+        } else if let told = model[name] {
+            repetitions += 1
+            if outcome.value != told.value {
+                violations.append("request \(number): \(outcome.value), first \(told.value)")
+            }
+        } else {
+            check(outcome, of: step, now, removesDue: true)
+            model[name] = Counter(value: outcome.value)
+        }
+        finish(batch.latestSequence(0..<batch.count))
+    }
+
+    /// What of the model a look at all counters shows.
+    private static func visible(_ model: Model) -> Model {
+        model.filter { !$0.key.hasPrefix(requestPrefix) }
     }
 
     /// Declares a family; its records are keys that begin with `WorldStep.recordPrefix`.
@@ -238,7 +291,7 @@ struct World {
                 disk: target, clock: clock, configuration: configuration)
             let last = opening.scan.lastSequence
             trace.append("backup \(last)")
-            if Self.counters(opening.node) != states[last] {
+            if Self.counters(opening.node) != states[last].map(Self.visible) {
                 violations.append("group \(last) is in a backup as something else")
             }
             if case .always = durability, last < known {
@@ -298,7 +351,7 @@ struct World {
         let now = node.nowMilliseconds()
         for _ in 0..<6 where expiry.step() != .busy {}
         let counters = Self.counters(node)
-        for key in model.keys where counters[key] == nil {
+        for key in Self.visible(model).keys where counters[key] == nil {
             guard model[key]?.isDue(now) == true else {
                 violations.append("\(key) was removed and was not due")
                 continue
@@ -348,7 +401,9 @@ struct World {
 
     private mutating func readAll() {
         guard let node = served?.node else { return }
-        if Self.counters(node) != model { violations.append("counters differ from the model") }
+        if Self.counters(node) != Self.visible(model) {
+            violations.append("counters differ from the model")
+        }
         node.checkInvariants()
     }
 
@@ -424,14 +479,14 @@ struct World {
         trace.append("recovered \(last)")
         let counters = Self.counters(opening.node)
         opening.node.checkInvariants()
-        let state = states[last]
-        if counters != state {
-            violations.append("group \(last) came back as \(counters), not \(state ?? [:])")
+        let state = states[last] ?? [:]
+        if counters != Self.visible(state) {
+            violations.append("group \(last) came back as \(counters), not \(state)")
         }
         if case .always = durability, last < acknowledged {
             violations.append("group \(acknowledged) was acknowledged, \(last) came back")
         }
-        model = counters
+        model = state
         states = states.filter { $0.key <= last }
         states[last] = model
         openSequence = last + 1

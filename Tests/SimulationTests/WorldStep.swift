@@ -51,6 +51,18 @@ struct WorldStep: CustomStringConvertible {
             isSaturating: random.once(in: 2), expiry: isRecord ? .keep : change, deadline: deadline)
     }
 
+    /// An addition to some key.
+    init(adding operand: Int64, hasRecords: Bool, _ random: inout SeededGenerator) {
+        let prefix = hasRecords && random.once(in: 2) ? Self.recordPrefix : "key:"
+        kind = .add
+        key = "\(prefix)\(Int.random(in: 0..<40, using: &random))"
+        self.operand = operand
+        condition = .always
+        set = ExtendedSet(value: 0, condition: .none, expiry: .keep, deadline: 0)
+        add = ExtendedAdd(
+            delta: 0, lowerBound: 0, upperBound: 0, isSaturating: false, expiry: .keep, deadline: 0)
+    }
+
     var description: String { "\(kind) \(key) \(operand)" }
 
     var isWrite: Bool { kind != .get && kind != .readExpiry }
@@ -146,7 +158,7 @@ struct WorldStep: CustomStringConvertible {
             model[key] = Counter(value: sum, deadline: deadline(add.expiry, add.deadline, old))
             applied.value = sum
         case .readRecord, .setColumns, .setRecord, .deleteRecord, .importRuns, .changeSchema,
-            .transaction, .countKeys, .readForMove, .setMoved, .deleteMoved:
+            .transaction, .countKeys, .readForMove, .setMoved, .deleteMoved, .remember, .raiseFloor:
             preconditionFailure("not a step of this world")
         }
         return applied

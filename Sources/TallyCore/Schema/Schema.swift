@@ -10,6 +10,9 @@ public struct Schema: Equatable, Sendable {
     /// The number that stands for plain keys with a deadline.
     public static let expiringKeys = UInt32.max
 
+    /// The number that stands for what is remembered of requests with a token.
+    public static let tokens = UInt32.max - 1
+
     /// Whether a family's number stands for plain keys.
     @inlinable
     public static func isPlain(_ family: UInt32) -> Bool {

@@ -58,7 +58,8 @@ extension FamilyRecords {
             }
         case .deleteRecord: break
         case .get, .readRecord, .importRuns, .clear, .changeSchema, .transaction, .countKeys,
-            .readExpiry, .expire, .persist, .extendedSet, .readForMove, .setMoved, .deleteMoved:
+            .readExpiry, .expire, .persist, .extendedSet, .readForMove, .setMoved, .deleteMoved,
+            .remember, .raiseFloor:
             preconditionFailure("not a change of a record")
         }
         guard hasState else { return nil }
@@ -91,7 +92,8 @@ extension FamilyRecords {
         case .setColumns, .setRecord: changeColumns(operation, rows)
         case .deleteRecord: delete()
         case .get, .readRecord, .importRuns, .clear, .changeSchema, .transaction, .countKeys,
-            .readExpiry, .expire, .persist, .extendedSet, .readForMove, .setMoved, .deleteMoved:
+            .readExpiry, .expire, .persist, .extendedSet, .readForMove, .setMoved, .deleteMoved,
+            .remember, .raiseFloor:
             preconditionFailure("not a change of a record")
         }
     }

@@ -130,7 +130,7 @@ struct PlainCounters: ~Copyable {
         case .readForMove, .setMoved, .deleteMoved:
             return move(operation, rows + Int(operation.pointee.operand))
         case .readRecord, .setColumns, .setRecord, .deleteRecord, .importRuns, .clear,
-            .changeSchema, .transaction, .countKeys:
+            .changeSchema, .transaction, .countKeys, .remember, .raiseFloor:
             preconditionFailure("not an operation on a plain key")
         }
     }

@@ -10,6 +10,8 @@ public struct StringMerge: Sendable {
     /// Newest first.
     let frozen: [StringLayer]
     let segments: [StringSegment]
+    /// Changes below this key, and segments of which all keys are, are left out; nil for none.
+    var floor: [UInt8]?
 
     /// How many layers this merges.
     public var layerCount: Int { frozen.count }
@@ -30,7 +32,7 @@ public struct StringMerge: Sendable {
         if segments.isEmpty, case .run(let run)? = frozen.last {
             let rest = StringMerge(
                 columns: columns, keepsZeroRows: keepsZeroRows, frozen: Array(frozen.dropLast()),
-                segments: run.segments)
+                segments: run.segments, floor: floor)
             return try rest.run(
                 place: place, family: family, sequence: sequence, identity: identity,
                 settle: settle)
@@ -40,8 +42,11 @@ public struct StringMerge: Sendable {
             sequence: sequence, columns: columns)
         let changes = StringChanges(frozen, columns: columns, keepsZeroRows: keepsZeroRows)
         var output = StringSegmentOutput(header: header, settle: settle)
-        var next = 0
+        var next = floor.map { changes.firstIndex(from: 0, notBelow: $0) } ?? 0
         for (index, segment) in segments.enumerated() {
+            if index + 1 < segments.count, isBelowFloor(segments[index + 1].view.separator(0)) {
+                continue
+            }
             let end =
                 index + 1 < segments.count
                 ? changes.firstIndex(from: next, notBelow: segments[index + 1].view.separator(0))
@@ -58,6 +63,11 @@ public struct StringMerge: Sendable {
         output.cutBytes = IntegerMerge.segmentBytes
         for index in next..<changes.count { output.append(changes, index) }
         return output.finish()
+    }
+
+    /// Whether all keys before a segment that begins with `separator` are below the floor.
+    private func isBelowFloor(_ separator: UnsafeRawBufferPointer) -> Bool {
+        floor.map { floor in floor.withUnsafeBytes { !Bytes.isLess($0, separator) } } ?? false
     }
 
     /// - Parameter isChecked: Whether blocks come from the disk unseen.
@@ -303,6 +313,10 @@ private struct StringChanges: ~Copyable {
     }
 
     /// The first index from `start` on whose key is at least `key`.
+    func firstIndex(from start: Int, notBelow key: [UInt8]) -> Int {
+        key.withUnsafeBytes { firstIndex(from: start, notBelow: $0) }
+    }
+
     func firstIndex(
         from start: Int, upTo end: Int? = nil, notBelow key: UnsafeRawBufferPointer
     ) -> Int {

@@ -62,7 +62,7 @@ extension StringTable {
     public var mergeInput: StringMerge {
         StringMerge(
             columns: columns, keepsZeroRows: keepsZeroRows, frozen: frozen.map(\.content),
-            segments: segments)
+            segments: segments, floor: floor)
     }
 
     /// Takes over what a merge of all that was frozen has made.

@@ -20,6 +20,8 @@ public struct StringTable: ~Copyable {
     var columns: [ColumnCoding]
     var columnCount: Int
     let keepsZeroRows: Bool
+    /// Keys below it are left out of merges, nil for none.
+    var floor: [UInt8]?
     let hasher: KeyHasher
     /// Blocks of cold segments.
     let cache: BlockCache

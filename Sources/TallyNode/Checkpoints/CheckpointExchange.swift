@@ -10,6 +10,8 @@ struct CheckpointCut: Sendable {
     let schema: Schema
     /// For each partition what is to be merged.
     let merges: [[TableMerge]]
+    /// For each partition until when requests with a token are forgotten, milliseconds since 1970.
+    let onceFloors: [UInt64]
 }
 
 /// What the committer and the checkpointer, on threads of their own, ask of each other.

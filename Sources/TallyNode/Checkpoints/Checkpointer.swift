@@ -57,6 +57,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     private struct Round {
         let sequence: UInt64
         let schema: Schema
+        let onceFloors: [UInt64]
         /// For each partition what is to be merged; empty once it has been, so that its memory goes.
         var merges: [[TableMerge]]
         var tables: [[Manifest.Table]] = []
@@ -146,7 +147,9 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         case .requested:
             guard let cut = node.checkpoints.takeCut() else { return .waiting }
             phase = .merging(
-                Round(sequence: cut.sequence, schema: cut.schema, merges: cut.merges))
+                Round(
+                    sequence: cut.sequence, schema: cut.schema, onceFloors: cut.onceFloors,
+                    merges: cut.merges))
             return .working
         case .merging(var round):
             // The only copy, so that what has been merged is not kept.
@@ -343,7 +346,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             position: Position(epoch: epoch, sequence: round.sequence),
             logTimeMilliseconds: node.checkpoints.cutLogTimeMilliseconds,
             createdMilliseconds: clock.wallMilliseconds(), nextSegment: nextNumber,
-            schema: round.schema, partitions: round.tables)
+            schema: round.schema, partitions: round.tables, onceFloors: round.onceFloors)
         try CheckpointFiles.replaceManifest(manifest, on: disk)
         let kept = Set(manifest.segments.map(\.number))
         let obsolete = unpublished.union(published?.segments.map(\.number) ?? [])

@@ -28,7 +28,10 @@ extension Node {
         CheckpointCut(
             sequence: openSequence.pointee - 1,
             schema: partitions.partition(0).pointee.schema,
-            merges: (0..<partitionCount).map { changeSegments($0) { $0.freeze() } })
+            merges: (0..<partitionCount).map { changeSegments($0) { $0.freeze() } },
+            onceFloors: (0..<partitionCount).map {
+                partitions.partition($0).pointee.floorMilliseconds
+            })
     }
 
     /// Takes over what merges of a partition have made.

@@ -1,6 +1,7 @@
 internal import TallyEngine
 
-/// Removes keys whose deadline has come, partition by partition, whether or not anybody asks for them.
+/// Removes keys whose deadline has come, partition by partition, whether or not anybody asks for them, and
+/// forgets requests that were remembered for long enough.
 ///
 /// One thread drives it (`ExpiryThread`); a simulation drives it step by step.
 public final class Expiry: @unchecked Sendable {
@@ -31,10 +32,14 @@ public final class Expiry: @unchecked Sendable {
 
     /// Looks at some keys, and removes those that are due.
     public func step() -> Step {
-        guard node.mayHaveDeadlines else { return .idle }
         if batch.count > 0, node.execute(&batch) == .busy { return .busy }
         batch.removeAll()
-        if node.collectDue(partition, recordsMax: Self.recordsMax, &keys, &batch) {
+        var isDone = true
+        if node.mayHaveDeadlines {
+            isDone = node.collectDue(partition, recordsMax: Self.recordsMax, &keys, &batch)
+        }
+        if isDone {
+            node.collectFloor(partition, &batch)
             partition = (partition + 1) % node.partitionCount
         }
         if batch.count > 0 {

@@ -26,8 +26,12 @@ extension Node {
         for index in first..<batch.count {
             let operation = UnsafePointer(batch.operations + index)
             let partition = Int(operation.pointee.partition)
+            let token =
+                operation.pointee.kind == .transaction
+                ? batch.transactions[Int(operation.pointee.operand)].once?.token : nil
             let need = locks[lockIndex(partition)].withLock { _ in
-                partitions.partition(partition).pointee.need(of: operation)
+                token.map { partitions.partition(partition).pointee.need(of: $0) }
+                    ?? partitions.partition(partition).pointee.need(of: operation)
             }
             switch need {
             case nil: continue

@@ -24,7 +24,7 @@ enum CommandID: UInt8, Sendable {
     case client, clientID, clientInfo, clientList, clientSetName, clientGetName, clientSetInfo
     case clientReply, clientNoEvict, clientNoTouch, clientKill, clientHelp
 
-    case multi, execute, discard, watch, unwatch
+    case multi, execute, discard, watch, unwatch, once
 
     // Server
     case time, info, backgroundSave, lastSave

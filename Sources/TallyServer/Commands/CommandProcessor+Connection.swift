@@ -17,6 +17,7 @@ extension CommandProcessor {
         case .hello: hello(&session)
         case .multi: beginTransaction(&session)
         case .execute: replies.error("ERR EXEC without MULTI")
+        case .once: replies.error("ERR ONCE is not allowed here")
         case .discard: discardTransaction(&session)
         case .watch: watch(&session)
         case .unwatch: unwatch(&session)

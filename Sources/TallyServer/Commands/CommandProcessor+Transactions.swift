@@ -23,7 +23,8 @@ extension CommandProcessor {
         _ spec: CommandSpec, _ owner: Int, _ session: inout Session
     ) -> Dispatch? {
         switch spec.id {
-        case .execute: return executeTransaction(owner, &session)
+        case .execute: return executeTransaction(owner, nil, &session)
+        case .once: return nil
         case .discard, .multi, .watch, .quit, .reset: return nil
         default: break
         }
@@ -73,8 +74,10 @@ extension CommandProcessor {
     // MARK: EXEC
 
     /// Makes one transaction of the queued commands.
-    private mutating func executeTransaction(
-        _ owner: Int, _ session: inout Session
+    ///
+    /// - Parameter token: If it is to be executed once.
+    mutating func executeTransaction(
+        _ owner: Int, _ token: RequestToken?, _ session: inout Session
     ) -> Dispatch? {
         guard arguments.count == 1 else { return nil }
         guard flush(), let queued = session.transaction else { return .busy }
@@ -86,13 +89,19 @@ extension CommandProcessor {
                     Refusal("EXECABORT Transaction discarded because of previous errors."),
                     &session))
         }
-        let first = batch.beginTransaction(session.watched)
+        let once = token.map { (token: $0, fingerprint: Self.fingerprint(queued)) }
+        let first = batch.beginTransaction(session.watched, once: once)
         var plans: [QueuedPlan] = []
         for command in queued.commands {
             arguments = command.arguments
             plans.append(planQueued())
         }
-        batch.endTransaction(from: first)
+        guard batch.endTransaction(from: first) else {
+            batch.removeLast(to: first)
+            endTransaction(&session)
+            arguments = CommandArguments()
+            return Dispatch(reject(owner, Self.notToBeRemembered, &session))
+        }
         if let waiting = dispatchWhereCold(first: first, owner, &session) { return waiting }
         note(
             ReplyPlan(
@@ -116,6 +125,12 @@ extension CommandProcessor {
         endTransaction(&session)
         arguments = CommandArguments()
         return .done
+    }
+
+    private static func fingerprint(_ queued: QueuedTransaction) -> UInt64 {
+        var fingerprint = CommandFingerprint()
+        for command in queued.commands { add(command.arguments, to: &fingerprint) }
+        return fingerprint.value
     }
 
     /// What the operations of a transaction need until they have been executed.

@@ -41,7 +41,7 @@ struct CommandProcessor: ~Copyable {
     /// The schema that commands are read by; the same for all that wait for the next `flush`.
     private(set) var catalog: FamilyCatalog
     /// Whether the batch changes the schema, so that no further command can be read before `flush`.
-    private var changesSchema = false
+    var changesSchema = false
 
     /// Commands that are executed together at most.
     private static var batchCountMax: Int { 512 }
@@ -195,6 +195,7 @@ struct CommandProcessor: ~Copyable {
         {
             return queued
         }
+        if id == .once { return dispatchOnce(owner, &session) }
         let plan: ReplyPlan?
         do throws(Refusal) {
             switch id {
@@ -425,7 +426,7 @@ struct CommandProcessor: ~Copyable {
                     Int(plans[stretch.planStart].first)..<Int(last.first &+ last.count)))
             var plan = stretch.planStart
             while plan < planEnd {
-                if plans[plan].shape == .transaction {
+                if plans[plan].shape == .transaction || plans[plan].shape == .once {
                     encodeTransaction(&plan, stretch.version)
                 } else {
                     if !plans[plan].isSilent {
@@ -458,10 +459,13 @@ struct CommandProcessor: ~Copyable {
         let range = (plan + 1)..<(plan + 1 + Int(header.detail))
         plan = range.upperBound
         guard !header.isSilent else { return }
-        guard batch.outcomes[Int(header.first)].status == .applied else {
-            return replies.nullArray(version)
+        let status = batch.outcomes[Int(header.first)].status
+        guard status == .applied || status == .unchanged else {
+            let operation = batch.operations[Int(header.first)]
+            return replies.error(replies.refusal(status, operation, catalog))
         }
-        replies.array(range.count)
+        if status == .unchanged { return replies.nullArray(version) }
+        if header.shape == .transaction { replies.array(range.count) }
         for plan in range {
             if plans[plan].shape == .prepared {
                 replies.raw(preparedReplies[Int(plans[plan].detail)])

@@ -141,6 +141,11 @@ enum CommandTable {
             "exec", .execute, arity: 1, connectionFlags, .transactions, since: "1.2.0",
             "Executes all commands in a transaction.", complexity: "Depends on the commands."),
         CommandSpec(
+            "once", .once, arity: -3, [.write, .noscript], .transactions, since: "1.0.0",
+            "Executes a command that is counted once however often it is sent with this token, "
+                + "and is replied to as it was first.",
+            complexity: "Depends on the command."),
+        CommandSpec(
             "discard", .discard, arity: 1, connectionFlags + [.fast, .allowBusy], .transactions,
             since: "2.0.0", "Discards a transaction.",
             complexity: "O(N) where N is the number of queued commands"),

@@ -23,8 +23,8 @@ struct InfoReport {
 
     private var sections: [Section] {
         [
-            serverSection, clientsSection, memorySection, residencySection, persistenceSection,
-            statsSection,
+            serverSection, clientsSection, memorySection, residencySection, onceSection,
+            persistenceSection, statsSection,
             replicationSection, cpuSection, ("Modules", []), ("Errorstats", []),
             ("Cluster", [("cluster_enabled", "0")]), keyspaceSection,
         ]
@@ -102,6 +102,19 @@ struct InfoReport {
                 ("cold_reads", "\(reads.reads)"),
                 ("cold_read_bytes", "\(reads.byteCount)"),
                 ("cold_late_reads", "\(cache.lateReads)"),
+            ]
+        )
+    }
+
+    private var onceSection: Section {
+        let once = server.node.onceStatistics
+        return (
+            "Once",
+            [
+                ("once_records", "\(once.records)"),
+                ("used_memory_once", "\(once.byteCount)"),
+                ("once_memory_max", "\(server.node.onceMemoryBytes)"),
+                ("once_window_seconds", "\(server.node.onceWindowSeconds)"),
             ]
         )
     }

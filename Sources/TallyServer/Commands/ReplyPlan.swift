@@ -7,6 +7,8 @@ struct ReplyPlan {
     enum Shape: UInt8 {
         /// An array of the replies of the next `detail` plans, or null if nothing was executed.
         case transaction
+        /// The reply of the next plan, or why the request was not executed.
+        case once
         /// What was prepared under the number `detail`.
         case prepared
         /// The new value, as an integer.
@@ -122,7 +124,7 @@ extension ReplyWriter {
             return error(refusal(status, batch.operations[refused], catalog))
         }
         switch plan.shape {
-        case .transaction, .prepared: preconditionFailure("not the reply of one command")
+        case .transaction, .once, .prepared: preconditionFailure("not the reply of one command")
         case .sum: integer(outcome.value)
         case .value, .previous: number(first, batch, version)
         case .hashValue: bulkInteger(outcome.value)
@@ -290,7 +292,8 @@ extension ReplyWriter {
 
     // MARK: Refusals
 
-    private func refusal(
+    /// The error that says why an operation was not applied.
+    func refusal(
         _ status: Outcome.Status, _ operation: Operation, _ catalog: FamilyCatalog
     ) -> String {
         let family = catalog.family(number: operation.family)
@@ -315,6 +318,14 @@ extension ReplyWriter {
                 + "delete them first"
         case .unreadable:
             return "ERR what the disk holds of this key cannot be read; see the server's log"
+        case .tokenReused: return "TOKENREUSED This token is that of another command"
+        case .tokenTooOld:
+            return "TOKENOLD This token is older than what is remembered: whether its command was "
+                + "executed cannot be told"
+        case .tokenTooNew: return "TOKENFUTURE This token is from the future"
+        case .replyLost:
+            return "TOKENLOST The command was executed before, and what it changed has another "
+                + "form now, so its reply cannot be told again"
         case .memoryFull: return "OOM command not allowed when used memory > 'maxmemory'."
         case .journalFull:
             return "MISCONF The journal's disk is full. Commands that may modify the data set are "

@@ -5,13 +5,15 @@ import TallyRESP
 /// The commands that declare counter families, and show them.
 extension CommandProcessor {
     /// Plans `ADD`, `ALTER` or `DROP`: as operations of every partition, behind everything before.
-    mutating func planSchemaChange() throws(Refusal) -> ReplyPlan {
+    ///
+    /// - Parameter isRepeated: Whether it has been made before, and is only to be told of.
+    mutating func planSchemaChange(isRepeated: Bool = false) throws(Refusal) -> ReplyPlan {
         let words = (0..<arguments.count).map { arguments[$0].text }
         let change: SchemaChange
         var changed = catalog.schema
         do {
             change = try SchemaChange(words)
-            try changed.apply(change)
+            if !isRepeated { try changed.apply(change) }
         } catch {
             throw Refusal("ERR \(error)")
         }

@@ -7,7 +7,7 @@ public import TallyCore
 /// `docs/manifest.md` is its page.
 public struct Manifest: Equatable, Sendable {
     static let magic: UInt64 = 0x544e_464d_594c_4154  // "TALYMFNT" in file order
-    static let version: UInt32 = 1
+    static let version: UInt32 = 2
     static let headerBytes = 24
 
     /// One file of records.
@@ -55,11 +55,14 @@ public struct Manifest: Equatable, Sendable {
     public var schema: Schema
     /// For each partition its tables that have records.
     public var partitions: [[Table]]
+    /// For each partition until when requests with a token have been forgotten, milliseconds since 1970.
+    public var onceFloors: [UInt64]
 
     /// A manifest in all its parts.
     public init(
         identity: LogIdentity, position: Position, logTimeMilliseconds: UInt64,
-        createdMilliseconds: UInt64, nextSegment: UInt64, schema: Schema, partitions: [[Table]]
+        createdMilliseconds: UInt64, nextSegment: UInt64, schema: Schema, partitions: [[Table]],
+        onceFloors: [UInt64]? = nil
     ) {
         self.identity = identity
         self.position = position
@@ -68,6 +71,8 @@ public struct Manifest: Equatable, Sendable {
         self.nextSegment = nextSegment
         self.schema = schema
         self.partitions = partitions
+        self.onceFloors = onceFloors ?? partitions.map { _ in 0 }
+        precondition(self.onceFloors.count == partitions.count, "a floor for each partition")
     }
 
     /// All segments of all partitions.
@@ -99,6 +104,7 @@ public struct Manifest: Equatable, Sendable {
                 }
             }
         }
+        for floor in onceFloors { writer.number(floor) }
         var bytes = [UInt8](repeating: 0, count: Self.headerBytes) + writer.bytes
         bytes.withUnsafeMutableBytes { buffer in
             guard let base = buffer.baseAddress else { return }
@@ -136,13 +142,13 @@ public struct Manifest: Equatable, Sendable {
             throw .newerFormat(file: file, version: bytes.half(12), supported: 0)
         }
         var reader = TextReader(UnsafeRawBufferPointer(rebasing: bytes[Self.headerBytes...]))
-        guard let manifest = Self(&reader), reader.isAtEnd else {
+        guard let manifest = Self(&reader, version: bytes.half(8)), reader.isAtEnd else {
             throw .damagedFile(file, reason: "its parts do not add up")
         }
         self = manifest
     }
 
-    private init?(_ reader: inout TextReader) {
+    private init?(_ reader: inout TextReader, version: UInt32) {
         guard let high = reader.number(), let low = reader.number(),
             let epoch = reader.small(), let sequence = reader.number(),
             let logTime = reader.number(), let created = reader.number(),
@@ -154,11 +160,18 @@ public struct Manifest: Equatable, Sendable {
             guard let tables = Self.tables(&reader) else { return nil }
             partitions.append(tables)
         }
+        var floors = partitions.map { _ in UInt64(0) }
+        if version >= 2 {
+            for index in floors.indices {
+                guard let floor = reader.number() else { return nil }
+                floors[index] = floor
+            }
+        }
         self.init(
             identity: LogIdentity(high: high, low: low),
             position: Position(epoch: epoch, sequence: sequence), logTimeMilliseconds: logTime,
             createdMilliseconds: created, nextSegment: nextSegment, schema: schema,
-            partitions: partitions)
+            partitions: partitions, onceFloors: floors)
     }
 
     private static func tables(_ reader: inout TextReader) -> [Table]? {

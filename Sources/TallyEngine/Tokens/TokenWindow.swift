@@ -1,0 +1,165 @@
+import TallyCore
+
+/// What became of the requests that carried a token, as far back as the floor.
+///
+/// A table like any other: its keys are tokens, so it is in order of time, and what is below the
+/// floor goes in merges. The outcomes of a request are words, four to a record with the fingerprint as
+/// the first word; the second and further records of a request have keys of two more bytes.
+/// Not thread-safe: its partition's lock guards it.
+struct TokenWindow: ~Copyable {
+    private(set) var table: StringTable
+    /// Tokens made at this time or before, milliseconds since 1970, cannot be judged.
+    private(set) var floorMilliseconds: UInt64 = 0
+    private let row: UnsafeMutablePointer<UInt64>
+    /// Room for a key.
+    private let keyBytes: UnsafeMutableRawPointer
+
+    /// Words of one record.
+    static let wordsPerRecord = 4
+    static let columns = (0..<UInt32(wordsPerRecord)).map { column in
+        ColumnCoding(column: column, isSigned: column > 0)
+    }
+
+    init(hasher: KeyHasher, cache: BlockCache) {
+        table = StringTable(
+            columns: Self.columns, keepsZeroRows: true, hasher: hasher, cache: cache)
+        row = .allocate(capacity: Self.wordsPerRecord)
+        keyBytes = .allocate(byteCount: RequestToken.byteCount + 2, alignment: 8)
+    }
+
+    deinit {
+        row.deallocate()
+        keyBytes.deallocate()
+    }
+
+    /// The key of a request's record number `index`, in `keyBytes`.
+    private borrowing func lookup(_ token: RequestToken, _ index: Int) -> StringTable.Lookup {
+        token.write(to: keyBytes)
+        var count = RequestToken.byteCount
+        if index > 0 {
+            keyBytes.storeBytes(of: UInt16(index).bigEndian, toByteOffset: count, as: UInt16.self)
+            count += 2
+        }
+        let key = UnsafeRawBufferPointer(start: keyBytes, count: count)
+        return StringTable.Lookup(keyBytes, count: count, hash: table.hasher.hash(key))
+    }
+
+    /// Writes what is remembered of a request, its outcomes' words, to `words`.
+    ///
+    /// - Parameter capacity: Room in `words`.
+    /// - Returns: its fingerprint and how many words there are; nil if nothing is remembered.
+    borrowing func read(
+        _ token: RequestToken, _ words: UnsafeMutablePointer<Int64>, capacity: Int
+    ) -> (fingerprint: UInt64, wordCount: Int)? {
+        guard table.recordCount > 0, table.read(lookup(token, 0), row) else { return nil }
+        let fingerprint = row[0]
+        let count = OnceWords.wordCount(Varint.unzigzag(row[1]))
+        var index = 0
+        var next = 1
+        for word in 0..<min(count, capacity) {
+            if next == Self.wordsPerRecord {
+                index += 1
+                next = 0
+                guard table.read(lookup(token, index), row) else { return (fingerprint, 0) }
+            }
+            words[word] = next == 0 ? Int64(bitPattern: row[0]) : Varint.unzigzag(row[next])
+            next += 1
+        }
+        return (fingerprint, count)
+    }
+
+    /// Remembers a request.
+    ///
+    /// - Parameter words: As `OnceWords` lays them out.
+    mutating func remember(
+        _ token: RequestToken, fingerprint: UInt64, _ words: UnsafePointer<Int64>, count: Int
+    ) {
+        row.update(repeating: 0, count: Self.wordsPerRecord)
+        row[0] = fingerprint
+        var index = 0
+        var next = 1
+        for word in 0..<count {
+            if next == Self.wordsPerRecord {
+                table.write(lookup(token, index), row)
+                row.update(repeating: 0, count: Self.wordsPerRecord)
+                index += 1
+                next = 0
+            }
+            row[next] = next == 0 ? UInt64(bitPattern: words[word]) : Varint.zigzag(words[word])
+            next += 1
+        }
+        table.write(lookup(token, index), row)
+    }
+
+    /// The block that must be read before `read` need not wait.
+    borrowing func missingBlock(_ token: RequestToken) -> ColdBlock? {
+        table.coldCount > 0 ? table.missingBlock(lookup(token, 0)) : nil
+    }
+
+    // MARK: The floor
+
+    /// Raises the floor; what is below goes in the next merges.
+    mutating func raiseFloor(to milliseconds: UInt64) -> Bool {
+        guard milliseconds > floorMilliseconds else { return false }
+        floorMilliseconds = milliseconds
+        let key = RequestToken(high: (milliseconds + 1) << 16, low: 0)
+        key.write(to: keyBytes)
+        table.floor = Array(UnsafeRawBufferPointer(start: keyBytes, count: RequestToken.byteCount))
+        return true
+    }
+
+    /// Where the floor ought to be, so that no token is kept that was made before `horizon`, and so that
+    /// the window takes at most `byteCountMax` bytes; nil if it is good as it is.
+    ///
+    /// - Complexity: O(segments).
+    borrowing func wantedFloor(horizon: UInt64, byteCountMax: Int) -> UInt64? {
+        var wanted = floorMilliseconds
+        if let oldest = oldestMilliseconds, oldest <= horizon { wanted = horizon }
+        // A quarter at a time, so that there is room for a while.
+        var excess = table.segmentBytes + table.memtableBytes - byteCountMax
+        if excess > 0 {
+            excess += byteCountMax / 4
+            for (index, segment) in table.segments.enumerated() where excess > 0 {
+                excess -= segment.allocatedBytes
+                guard index + 1 < table.segments.count else { break }
+                wanted = max(wanted, Self.milliseconds(table.segments[index + 1]) &- 1)
+            }
+        }
+        return wanted > floorMilliseconds ? wanted : nil
+    }
+
+    /// When the oldest token in segments was made, about.
+    private var oldestMilliseconds: UInt64? {
+        table.segments.first.map { Self.milliseconds($0) }
+    }
+
+    /// When the first token of a segment was made, about, and not before.
+    private static func milliseconds(_ segment: StringSegment) -> UInt64 {
+        let separator = segment.view.separator(0)
+        var high: UInt64 = 0
+        for index in 0..<8 {
+            high = high << 8 | UInt64(index < separator.count ? separator[index] : 0)
+        }
+        return high >> 16
+    }
+
+    // MARK: Merging and residency
+
+    mutating func freeze() -> TableMerge { table.freeze(family: Schema.tokens) }
+
+    mutating func adopt(_ segments: [Segment], of merge: TableMerge) {
+        table.adopt(segments, of: merge)
+    }
+
+    mutating func load(_ segments: [Segment]) {
+        table.load(segments.compactMap { $0 as? StringSegment })
+    }
+
+    mutating func survey(decay: Double, _ body: (Segment, _ demand: Double) -> Void) {
+        table.survey(decay: decay, body)
+    }
+
+    mutating func replace(_ segment: Segment, with twin: Segment) -> Bool {
+        table.replace(segment, with: twin)
+    }
+}

@@ -1,0 +1,153 @@
+internal import Synchronization
+public import TallyCore
+import TallyEngine
+
+/// Requests with a token, which are counted once however often they come.
+extension Node {
+    /// Executes a request, or tells what became of it before.
+    func executeOnce(
+        _ once: OperationBatch.Once, _ batch: borrowing OperationBatch, at start: Int,
+        _ application: inout PartitionTable.Application
+    ) {
+        let transaction = batch.transactions[Int(batch.operations[start].operand)]
+        let range = (start + 1)..<(start + Int(batch.operations[start].unitCount))
+        var needed = LockSet()
+        needed.insert(lockIndex(once.partition))
+        for index in range {
+            needed.insert(lockIndex(Int(batch.operations[index].partition)))
+        }
+        for watch in transaction.watches { needed.insert(lockIndex(watch.partition)) }
+        withLocked(needed) {
+            let now = application.nowMilliseconds
+            let home = partitions.partition(once.partition)
+            let words = batch.rows + once.place + 2
+            let judgement = home.pointee.judge(
+                once.token, fingerprint: once.fingerprint,
+                nowMilliseconds: UInt64(nowMilliseconds()), horizon: onceHorizon, words,
+                capacity: once.wordCount)
+            let status: Outcome.Status
+            switch judgement {
+            case .new:
+                if transaction.watches.contains(where: { $0.isTouched(nowMilliseconds: now) }) {
+                    return skip(batch, start..<range.upperBound, .unchanged, transaction)
+                }
+                if let refusal = refusal(ofAll: range, batch, application) {
+                    status = refusal
+                    break
+                }
+                applyAll(batch, range, &application)
+                remember(once, batch, range, &application)
+                status = .applied
+            case .repeated(let wordCount):
+                let isTold = OnceWords.decode(
+                    words, count: wordCount, batch.operations, batch.outcomes, range,
+                    rows: batch.rows)
+                status = isTold ? .applied : .replyLost
+            case .reused: status = .tokenReused
+            case .tooOld: status = .tokenTooOld
+            case .tooNew: status = .tokenTooNew
+            case .unreadable: status = .unreadable
+            }
+            batch.outcomes[start] = Outcome(refused: status)
+            // What is told was true when the home partition last changed, or before.
+            for index in start..<range.upperBound {
+                if status != .applied, index > start {
+                    batch.outcomes[index] = Outcome(refused: status)
+                }
+                batch.outcomes[index].sequence = home.pointee.lastSequence
+            }
+        }
+    }
+
+    /// Why a request cannot be executed now for reasons that are not the request's, nil if it can: that is
+    /// not remembered.
+    private func refusal(
+        ofAll range: Range<Int>, _ batch: borrowing OperationBatch,
+        _ application: PartitionTable.Application
+    ) -> Outcome.Status? {
+        if application.isJournalFull { return .journalFull }
+        for index in range {
+            let operation = UnsafePointer(batch.operations + index)
+            let partition = partitions.partition(Int(operation.pointee.partition))
+            let refusal = partition.pointee.refusal(of: operation, application.rows)
+            switch refusal {
+            case .unreadable, .schemaChanged: return refusal
+            default: break
+            }
+            if application.isMemoryFull, partition.pointee.wouldCreate(operation) {
+                return .memoryFull
+            }
+        }
+        return nil
+    }
+
+    /// Keeps what has become of a request with the data that it changed, in the same commit group.
+    private func remember(
+        _ once: OperationBatch.Once, _ batch: borrowing OperationBatch, _ range: Range<Int>,
+        _ application: inout PartitionTable.Application
+    ) {
+        let place = batch.rows + once.place
+        let count = OnceWords.encode(
+            batch.operations, batch.outcomes, range, rows: batch.rows, to: place + 2)
+        place[0] = Int64(bitPattern: once.fingerprint)
+        place[1] = Int64(count)
+        withUnsafeTemporaryAllocation(byteCount: RequestToken.byteCount, alignment: 8) { key in
+            let key = key.baseAddress.unsafelyUnwrapped
+            once.token.write(to: key)
+            var operation = Operation(
+                .remember, key: key, keyByteCount: RequestToken.byteCount, hash: 0,
+                partition: once.partition, operand: Int64(once.place), count: UInt32(count))
+            let reservedBefore = application.reservedBytes
+            application.sequence = openSequence.pointee
+            partitions.applyAlso(&operation, &application)
+            if application.reservedBytes > reservedBefore { gate.didChange() }
+        }
+    }
+
+    /// Whether a request on this partition is remembered.
+    public func remembers(
+        _ token: RequestToken, fingerprint: UInt64, partition: Int
+    ) -> Bool {
+        locks[lockIndex(partition)].withLock { _ in
+            withUnsafeTemporaryAllocation(of: Int64.self, capacity: 1) { words in
+                let judgement = partitions.partition(partition).pointee.judge(
+                    token, fingerprint: fingerprint, nowMilliseconds: 0, horizon: 0,
+                    words.baseAddress.unsafelyUnwrapped, capacity: 0)
+                if case .repeated = judgement { return true }
+                return false
+            }
+        }
+    }
+
+    // MARK: The floor
+
+    /// Tokens made until then, milliseconds since 1970, may have been forgotten.
+    private var onceHorizon: UInt64 {
+        let now = UInt64(nowMilliseconds())
+        let window = UInt64(onceWindowSeconds) * 1000
+        return now > window ? now - window : 0
+    }
+
+    /// How many records remember requests, and the memory that they take, bytes.
+    public var onceStatistics: (records: Int, byteCount: Int) {
+        var sum = (records: 0, byteCount: 0)
+        for index in 0..<partitionCount {
+            locks[lockIndex(index)].withLock { _ in
+                let found = partitions.partition(index).pointee.tokenStatistics
+                sum.records += found.records
+                sum.byteCount += found.byteCount
+            }
+        }
+        return sum
+    }
+
+    /// Appends raising a partition's floor, if it ought to be higher.
+    func collectFloor(_ partition: Int, _ batch: inout OperationBatch) {
+        let horizon = onceHorizon
+        let wanted = locks[lockIndex(partition)].withLock { _ in
+            partitions.partition(partition).pointee.wantedFloor(
+                horizon: horizon, byteCountMax: onceMemoryBytes / partitionCount)
+        }
+        if let wanted { batch.appendRaiseFloor(partition, to: wanted) }
+    }
+}

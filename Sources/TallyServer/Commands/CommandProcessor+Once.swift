@@ -1,0 +1,90 @@
+import TallyCore
+import TallyNode
+import TallyRESP
+
+/// `ONCE token command …`: a command that is counted once, however often it comes.
+extension CommandProcessor {
+    /// Gathers the command behind the token as a request that is executed once.
+    mutating func dispatchOnce(_ owner: Int, _ session: inout Session) -> Dispatch {
+        do throws(Refusal) {
+            return try gatherOnce(owner, &session)
+        } catch {
+            session.transaction?.isBroken = true
+            return Dispatch(reject(owner, error, &session))
+        }
+    }
+
+    private mutating func gatherOnce(
+        _ owner: Int, _ session: inout Session
+    ) throws(Refusal) -> Dispatch {
+        guard arguments.count >= 3 else { throw Refusal(Self.wrongArity("once")) }
+        guard let token = RequestToken(arguments[1]) else {
+            throw Refusal("ERR the token must be a UUID of version 7 or a ULID")
+        }
+        arguments = arguments.dropFirst(2)
+        guard let index = findCommand(arguments[0]) else { throw unknown() }
+        let spec = server.specs[index]
+        if spec.id == .execute {
+            guard session.transaction != nil else { throw Refusal("ERR EXEC without MULTI") }
+            guard arguments.count == 1,
+                let dispatch = executeTransaction(owner, token, &session)
+            else { throw aborted(&session) }
+            return dispatch
+        }
+        guard session.transaction == nil else {
+            throw Refusal("ERR ONCE is not allowed inside a transaction: use ONCE token EXEC")
+        }
+        guard spec.id != .once else { throw Refusal("ERR ONCE is not allowed inside of ONCE") }
+        guard spec.flags.contains(.write) else {
+            throw Refusal("ERR ONCE takes commands that write, and '\(spec.name)' does not")
+        }
+        switch spec.id {
+        case .add, .alter, .drop:
+            // Judged by the schema as everything before leaves it.
+            guard flush() else { return .busy }
+            changesSchema = true
+        default: break
+        }
+        var fingerprint = CommandFingerprint()
+        Self.add(arguments, to: &fingerprint)
+        let first = batch.beginTransaction(nil, once: (token, fingerprint.value))
+        let plan: ReplyPlan?
+        do throws(Refusal) {
+            if changesSchema, spec.arity.accepts(arguments.count) {
+                // What a repeated change would be refused for is that it has been made.
+                plan = try planSchemaChange(
+                    isRepeated: server.node.remembers(
+                        token, fingerprint: fingerprint.value, partition: 0))
+            } else {
+                plan = try planOperations(spec.id, index)
+            }
+        } catch {
+            batch.removeLast(to: first)
+            throw error
+        }
+        guard let plan, batch.endTransaction(from: first) else {
+            batch.removeLast(to: first)
+            throw Self.notToBeRemembered
+        }
+        if let waiting = dispatchWhereCold(first: first, owner, &session) { return waiting }
+        note(
+            ReplyPlan(shape: .once, first: UInt32(first), count: 1, detail: 1), owner, &session)
+        append(plan, isSilent: isLastPlanSilent)
+        return .done
+    }
+
+    static var notToBeRemembered: Refusal {
+        Refusal(
+            "ERR ONCE takes commands that change something and whose outcome takes at most "
+                + "\(Limits.onceWordsMax) words")
+    }
+
+    /// Adds a command to a fingerprint; its name counts in any case.
+    static func add(_ arguments: CommandArguments, to fingerprint: inout CommandFingerprint) {
+        let name = arguments[0].map { byte in
+            byte >= UInt8(ascii: "A") && byte <= UInt8(ascii: "Z") ? byte | 0x20 : byte
+        }
+        name.withUnsafeBytes { fingerprint.add($0) }
+        for index in 1..<max(1, arguments.count) { fingerprint.add(arguments[index]) }
+    }
+}

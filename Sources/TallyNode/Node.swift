@@ -26,8 +26,9 @@ public final class Node: @unchecked Sendable {
     let memoryLimit = Atomic<Int>(.max)
     private let isNull: Bool
 
-    /// How long requests are remembered at least, and the memory that this may take, bytes.
+    /// How long requests are remembered at least, seconds.
     public let onceWindowSeconds: Int
+    /// The memory that this may take, bytes.
     public let onceMemoryBytes: Int
 
     let clock: any Clock

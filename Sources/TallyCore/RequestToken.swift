@@ -1,7 +1,7 @@
 /// What makes an update countable once: a name that its client chose, with the time of its choice.
 ///
 /// A UUID of version 7 or a ULID: 128 bits, of which the upper 48 are milliseconds since 1970.
-public struct RequestToken: Hashable, Sendable {
+public struct RequestToken: Hashable, Comparable, Sendable {
     /// The upper half.
     public let high: UInt64
     /// The lower half.
@@ -11,6 +11,12 @@ public struct RequestToken: Hashable, Sendable {
     public init(high: UInt64, low: UInt64) {
         self.high = high
         self.low = low
+    }
+
+    /// Whether it was made before another, or sorts before it.
+    @inline(__always)
+    public static func < (left: RequestToken, right: RequestToken) -> Bool {
+        left.high != right.high ? left.high < right.high : left.low < right.low
     }
 
     /// How many bytes it has.
@@ -32,49 +38,58 @@ public struct RequestToken: Hashable, Sendable {
     }
 
     private init?(uuid text: UnsafeRawBufferPointer) {
-        var value: UInt128 = 0
-        var digits = 0
+        let hasHyphens = text.count == 36
+        var (high, low): (UInt64, UInt64) = (0, 0)
+        var bad: UInt8 = 0
         for (index, byte) in text.enumerated() {
-            if text.count == 36, [8, 13, 18, 23].contains(index) {
-                guard byte == UInt8(ascii: "-") else { return nil }
+            if hasHyphens, index == 8 || index == 13 || index == 18 || index == 23 {
+                bad |= byte ^ UInt8(ascii: "-")
                 continue
             }
-            guard let digit = Self.hexadecimal(byte) else { return nil }
-            value = value << 4 | UInt128(digit)
-            digits += 1
+            let digit = Self.hexadecimal(byte)
+            bad |= digit & 0xf0
+            high = high &<< 4 | low &>> 60
+            low = low &<< 4 | UInt64(digit & 0xf)
         }
-        let isVersion7 = value >> 76 & 0xf == 7 && value >> 62 & 3 == 2
-        guard digits == 32, isVersion7 else { return nil }
-        self.init(value)
+        guard bad == 0, high & 0xf000 == 0x7000, low &>> 62 == 2 else { return nil }
+        self.init(high: high, low: low)
     }
 
     private init?(ulid text: UnsafeRawBufferPointer) {
-        var value: UInt128 = 0
+        var (high, low): (UInt64, UInt64) = (0, 0)
         for (index, byte) in text.enumerated() {
             guard let digit = Self.crockford(byte), index > 0 || digit < 8 else { return nil }
-            value = value << 5 | UInt128(digit)
+            high = high &<< 5 | low &>> 59
+            low = low &<< 5 | UInt64(digit)
         }
-        self.init(value)
+        self.init(high: high, low: low)
     }
 
-    private init(_ value: UInt128) {
-        self.init(
-            high: UInt64(truncatingIfNeeded: value >> 64), low: UInt64(truncatingIfNeeded: value))
-    }
-
-    private static func hexadecimal(_ byte: UInt8) -> UInt8? {
-        switch byte {
-        case UInt8(ascii: "0")...UInt8(ascii: "9"): byte - UInt8(ascii: "0")
-        case UInt8(ascii: "a")...UInt8(ascii: "f"): byte - UInt8(ascii: "a") + 10
-        case UInt8(ascii: "A")...UInt8(ascii: "F"): byte - UInt8(ascii: "A") + 10
-        default: nil
-        }
+    /// A digit's value, above 15 if it is none.
+    @inline(__always)
+    private static func hexadecimal(_ byte: UInt8) -> UInt8 {
+        let decimal = byte &- UInt8(ascii: "0")
+        if decimal < 10 { return decimal }
+        let letter = (byte | 0x20) &- UInt8(ascii: "a")
+        return letter < 6 ? letter &+ 10 : 0xff
     }
 
     /// Crockford's base 32: digits and letters without I, L, O, U.
     private static func crockford(_ byte: UInt8) -> UInt8? {
-        let upper = byte >= UInt8(ascii: "a") && byte <= UInt8(ascii: "z") ? byte - 32 : byte
-        return Array("0123456789ABCDEFGHJKMNPQRSTVWXYZ".utf8).firstIndex(of: upper).map(UInt8.init)
+        switch byte {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): return byte - UInt8(ascii: "0")
+        case UInt8(ascii: "a")...UInt8(ascii: "z"): return crockford(byte - 32)
+        case UInt8(ascii: "A")...UInt8(ascii: "Z"): break
+        default: return nil
+        }
+        var value = byte - UInt8(ascii: "A") + 10
+        for missing: UInt8 in [
+            UInt8(ascii: "I"), UInt8(ascii: "L"), UInt8(ascii: "O"), UInt8(ascii: "U"),
+        ] {
+            if byte == missing { return nil }
+            if byte > missing { value -= 1 }
+        }
+        return value
     }
 
     /// Writes its bytes, the upper first, so that they are in order of time.
@@ -101,11 +116,24 @@ public struct CommandFingerprint: Sendable {
 
     /// Adds an argument.
     public mutating func add(_ argument: UnsafeRawBufferPointer) {
-        withUnsafeBytes(of: UInt32(truncatingIfNeeded: argument.count).littleEndian) { mix($0) }
-        mix(argument)
+        addLength(argument.count)
+        for byte in argument { mix(byte) }
     }
 
-    private mutating func mix(_ bytes: UnsafeRawBufferPointer) {
-        for byte in bytes { value = (value ^ UInt64(byte)) &* 0x100_0000_01b3 }
+    /// Adds an argument of which capital letters count as small ones.
+    public mutating func addIgnoringCase(_ argument: UnsafeRawBufferPointer) {
+        addLength(argument.count)
+        for byte in argument {
+            let isCapital = byte >= UInt8(ascii: "A") && byte <= UInt8(ascii: "Z")
+            mix(isCapital ? byte | 0x20 : byte)
+        }
     }
+
+    private mutating func addLength(_ count: Int) {
+        let count = UInt32(truncatingIfNeeded: count)
+        for shift: UInt32 in [0, 8, 16, 24] { mix(UInt8(truncatingIfNeeded: count &>> shift)) }
+    }
+
+    @inline(__always)
+    private mutating func mix(_ byte: UInt8) { value = (value ^ UInt64(byte)) &* 0x100_0000_01b3 }
 }

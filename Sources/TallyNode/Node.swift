@@ -58,18 +58,24 @@ public final class Node: @unchecked Sendable {
     public let partitionCount: Int
     /// Which data this is: the same in all of its files.
     public let identity: LogIdentity
+    /// Which stretch of its history this is: a new one begins when a log is rebuilt or restored.
+    public let epoch: UInt32
+    /// The last commit group before this epoch.
+    public let epochStart: UInt64
 
     /// - Parameters:
     ///   - threads: How many threads execute.
     ///   - partition: Makes each partition.
     init(
         identity: LogIdentity, partitionCount: Int, threads: Int, hasher: KeyHasher,
-        sequence: UInt64, clock: any Clock, logTimeMilliseconds: UInt64,
+        sequence: UInt64, epoch: UInt32, clock: any Clock, logTimeMilliseconds: UInt64,
         memoryBytesMax: Int?, once: (windowSeconds: Int, memoryBytes: Int),
         isNull: Bool, budget: JournalBudget, gate: AcknowledgementGate, wakeUp: WakeUp,
         partition: (Int) -> Partition
     ) {
         self.identity = identity
+        self.epoch = epoch
+        epochStart = sequence
         self.partitionCount = partitionCount
         self.hasher = hasher
         self.isNull = isNull
@@ -267,6 +273,17 @@ public final class Node: @unchecked Sendable {
     }
 
     // MARK: The whole
+
+    /// Has everything up to a commit group brought to the disk, whatever the durability is.
+    public func requestSync(to sequence: UInt64) {
+        checkpoints.requestSync(to: sequence)
+        wakeUp.signal()
+    }
+
+    /// The latest commit group that a reply may reflect.
+    public var latestSequence: UInt64 {
+        locks[lockIndex(0)].withLock { _ in openSequence.pointee }
+    }
 
     /// How many counters there are, and the commit group up to which that is true.
     public func countAll() -> (count: Int, sequence: UInt64) {

@@ -89,7 +89,7 @@ public struct NodeOpening<D: Disk> {
         node = Node(
             identity: writer.logIdentity, partitionCount: partitionCount,
             threads: configuration.threads, hasher: hasher,
-            sequence: writer.sequence, clock: clock,
+            sequence: writer.sequence, epoch: writer.position.epoch, clock: clock,
             logTimeMilliseconds: writer.logTimeMilliseconds,
             memoryBytesMax: configuration.memoryBytesMax,
             once: (configuration.onceWindowSeconds, configuration.onceMemoryBytes),

@@ -56,7 +56,7 @@ def unknown_commands():
         "APPEND k 1", "SETRANGE k 0 1", "GETRANGE k 0 1",
         "INCRBYFLOAT k 1.5",
         "LPUSH k 1", "SADD k 1", "ZADD k 1 a", "PFADD k 1", "SAVE",
-        "SUBSCRIBE c", "MONITOR", "DEBUG SLEEP 0", "AUTH pw", "WAIT 0 0",
+        "SUBSCRIBE c", "MONITOR", "DEBUG SLEEP 0", "AUTH pw",
     ]:
         name, *arguments = line.split()
         shown = "".join(f"'{argument}' " for argument in arguments)

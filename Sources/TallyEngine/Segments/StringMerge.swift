@@ -10,7 +10,7 @@ public struct StringMerge: Sendable {
     /// Newest first.
     let frozen: [StringLayer]
     let segments: [StringSegment]
-    /// Changes below this key, and segments of which all keys are, are left out; nil for none.
+    /// Changes below this key, and blocks of which all keys are, are left out; nil for none.
     var floor: [UInt8]?
 
     /// How many layers this merges.
@@ -93,6 +93,12 @@ public struct StringMerge: Sendable {
                 ? changes.firstIndex(
                     from: next, upTo: range.upperBound, notBelow: view.separator(number + 1))
                 : range.upperBound
+            // Where there are changes, none of them is below the floor.
+            if next == end, number + 1 < view.blockCount,
+                isBelowFloor(view.separator(number + 1))
+            {
+                continue
+            }
             // Keys before the first separator have come with the block before.
             let isDamaged = isChecked && !Segment.isIntact(view.block(number))
             if isDamaged, next != end || map != nil {

@@ -61,16 +61,21 @@ extension Partition {
     }
 
     /// Where the floor of what is remembered ought to be, nil if it is good as it is.
-    public func wantedFloor(horizon: UInt64, byteCountMax: Int) -> UInt64? {
-        tokens.wantedFloor(horizon: horizon, byteCountMax: byteCountMax)
+    ///
+    /// - Parameters:
+    ///   - horizon: Tokens made before may go, milliseconds since 1970.
+    ///   - step: Not to be raised by less for that, milliseconds.
+    public func wantedFloor(horizon: UInt64, step: UInt64, byteCountMax: Int) -> UInt64? {
+        tokens.wantedFloor(horizon: horizon, step: step, byteCountMax: byteCountMax)
     }
 
     /// Tokens made at this time or before, milliseconds since 1970, are not judged.
     public var floorMilliseconds: UInt64 { tokens.floorMilliseconds }
 
-    /// Goes on with the floor of a checkpoint.
-    public mutating func load(floorMilliseconds: UInt64) {
+    /// Goes on with the floor of a checkpoint, and the log time when it was made, milliseconds since 1970.
+    public mutating func load(floorMilliseconds: UInt64, logTimeMilliseconds: UInt64) {
         _ = tokens.raiseFloor(to: floorMilliseconds)
+        tokens.setLatest(milliseconds: logTimeMilliseconds)
     }
 
     /// How many records remember requests, and the memory that they take, bytes.

@@ -10,6 +10,9 @@ struct TokenWindow: ~Copyable {
     private(set) var table: StringTable
     /// Tokens made at this time or before, milliseconds since 1970, cannot be judged.
     private(set) var floorMilliseconds: UInt64 = 0
+    /// The latest token that is remembered, and the latest that what is under the memtable may have.
+    private var latest = RequestToken(high: 0, low: 0)
+    private var latestSettled = RequestToken(high: 0, low: 0)
     private let row: UnsafeMutablePointer<UInt64>
     /// Room for a key.
     private let keyBytes: UnsafeMutableRawPointer
@@ -51,7 +54,15 @@ struct TokenWindow: ~Copyable {
     borrowing func read(
         _ token: RequestToken, _ words: UnsafeMutablePointer<Int64>, capacity: Int
     ) -> (fingerprint: UInt64, wordCount: Int)? {
-        guard table.recordCount > 0, table.read(lookup(token, 0), row) else { return nil }
+        guard table.recordCount > 0 else { return nil }
+        let key = lookup(token, 0)
+        if latestSettled < token {
+            // Only the memtable can have it.
+            guard let record = table.findLive(key) else { return nil }
+            table.memtable.read(record, row)
+        } else {
+            guard table.read(key, row) else { return nil }
+        }
         let fingerprint = row[0]
         let count = OnceWords.wordCount(Varint.unzigzag(row[1]))
         var index = 0
@@ -74,13 +85,14 @@ struct TokenWindow: ~Copyable {
     mutating func remember(
         _ token: RequestToken, fingerprint: UInt64, _ words: UnsafePointer<Int64>, count: Int
     ) {
+        if latest < token { latest = token }
         row.update(repeating: 0, count: Self.wordsPerRecord)
         row[0] = fingerprint
         var index = 0
         var next = 1
         for word in 0..<count {
             if next == Self.wordsPerRecord {
-                table.write(lookup(token, index), row)
+                write(token, index)
                 row.update(repeating: 0, count: Self.wordsPerRecord)
                 index += 1
                 next = 0
@@ -88,12 +100,23 @@ struct TokenWindow: ~Copyable {
             row[next] = next == 0 ? UInt64(bitPattern: words[word]) : Varint.zigzag(words[word])
             next += 1
         }
-        table.write(lookup(token, index), row)
+        write(token, index)
+    }
+
+    /// Writes a record of a request that is new.
+    private mutating func write(_ token: RequestToken, _ index: Int) {
+        let key = lookup(token, index)
+        if latestSettled < token, table.memtable.find(key.start, key.count, hash: key.hash) == nil {
+            table.insert(key, row, wasPresent: false)
+        } else {
+            table.write(key, row)
+        }
     }
 
     /// The block that must be read before `read` need not wait.
     borrowing func missingBlock(_ token: RequestToken) -> ColdBlock? {
-        table.coldCount > 0 ? table.missingBlock(lookup(token, 0)) : nil
+        guard table.coldCount > 0, !(latestSettled < token) else { return nil }
+        return table.missingBlock(lookup(token, 0))
     }
 
     // MARK: The floor
@@ -108,34 +131,41 @@ struct TokenWindow: ~Copyable {
         return true
     }
 
-    /// Where the floor ought to be, so that no token is kept that was made before `horizon`, and so that
-    /// the window takes at most `byteCountMax` bytes; nil if it is good as it is.
+    /// Where the floor ought to be, so that tokens made before `horizon` go, and that the window takes at
+    /// most `byteCountMax` bytes; nil if it is good as it is.
     ///
-    /// - Complexity: O(segments).
-    borrowing func wantedFloor(horizon: UInt64, byteCountMax: Int) -> UInt64? {
+    /// - Parameter step: Not to be raised by less for the horizon's sake, milliseconds.
+    /// - Complexity: O(segments), and O(blocks) if the window takes too much.
+    borrowing func wantedFloor(horizon: UInt64, step: UInt64, byteCountMax: Int) -> UInt64? {
         var wanted = floorMilliseconds
-        if let oldest = oldestMilliseconds, oldest <= horizon { wanted = horizon }
+        if horizon > floorMilliseconds + step, let end = firstBlockEndMilliseconds, end <= horizon {
+            wanted = horizon
+        }
         // A quarter at a time, so that there is room for a while.
         var excess = table.segmentBytes + table.memtableBytes - byteCountMax
         if excess > 0 {
             excess += byteCountMax / 4
-            for (index, segment) in table.segments.enumerated() where excess > 0 {
-                excess -= segment.allocatedBytes
-                guard index + 1 < table.segments.count else { break }
-                wanted = max(wanted, Self.milliseconds(table.segments[index + 1]) &- 1)
+            for segment in table.segments {
+                for block in 0..<segment.view.blockCount where excess > 0 {
+                    excess -= segment.view.blockRange(block).count
+                    let start = Self.milliseconds(segment.view.separator(block))
+                    if start > 0 { wanted = max(wanted, start - 1) }
+                }
             }
         }
         return wanted > floorMilliseconds ? wanted : nil
     }
 
-    /// When the oldest token in segments was made, about.
-    private var oldestMilliseconds: UInt64? {
-        table.segments.first.map { Self.milliseconds($0) }
+    /// When all tokens in segments' first block had been made; nil if there is only one block.
+    private var firstBlockEndMilliseconds: UInt64? {
+        guard let first = table.segments.first else { return nil }
+        if first.view.blockCount > 1 { return Self.milliseconds(first.view.separator(1)) }
+        guard table.segments.count > 1 else { return nil }
+        return Self.milliseconds(table.segments[1].view.separator(0))
     }
 
-    /// When the first token of a segment was made, about, and not before.
-    private static func milliseconds(_ segment: StringSegment) -> UInt64 {
-        let separator = segment.view.separator(0)
+    /// When the first token behind a separator was made, about, and not before.
+    private static func milliseconds(_ separator: UnsafeRawBufferPointer) -> UInt64 {
         var high: UInt64 = 0
         for index in 0..<8 {
             high = high << 8 | UInt64(index < separator.count ? separator[index] : 0)
@@ -145,7 +175,10 @@ struct TokenWindow: ~Copyable {
 
     // MARK: Merging and residency
 
-    mutating func freeze() -> TableMerge { table.freeze(family: Schema.tokens) }
+    mutating func freeze() -> TableMerge {
+        latestSettled = latest
+        return table.freeze(family: Schema.tokens)
+    }
 
     mutating func adopt(_ segments: [Segment], of merge: TableMerge) {
         table.adopt(segments, of: merge)
@@ -153,6 +186,14 @@ struct TokenWindow: ~Copyable {
 
     mutating func load(_ segments: [Segment]) {
         table.load(segments.compactMap { $0 as? StringSegment })
+    }
+
+    /// Goes on with what a checkpoint holds of requests that were made until `milliseconds`, 1970 being 0.
+    mutating func setLatest(milliseconds: UInt64) {
+        // Tokens may have been made a little later.
+        latest = RequestToken(
+            high: (milliseconds + Limits.tokenFutureMillisecondsMax + 1) << 16, low: 0)
+        latestSettled = latest
     }
 
     mutating func survey(decay: Double, _ body: (Segment, _ demand: Double) -> Void) {

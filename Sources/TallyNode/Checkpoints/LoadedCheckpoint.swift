@@ -38,7 +38,9 @@ struct LoadedCheckpoint {
                     place: PartitionPlace(number: index, count: manifest.partitions.count),
                     hasher: hasher, schema: manifest.schema,
                     sequence: manifest.position.sequence))
-            box.partition.load(floorMilliseconds: manifest.onceFloors[index])
+            box.partition.load(
+                floorMilliseconds: manifest.onceFloors[index],
+                logTimeMilliseconds: manifest.logTimeMilliseconds)
             for table in tables {
                 var segments: [Segment] = []
                 for file in table.segments {

@@ -19,11 +19,12 @@ extension Node {
         for watch in transaction.watches { needed.insert(lockIndex(watch.partition)) }
         withLocked(needed) {
             let now = application.nowMilliseconds
+            let logTime = UInt64(now ?? nowMilliseconds())
             let home = partitions.partition(once.partition)
             let words = batch.rows + once.place + 2
             let judgement = home.pointee.judge(
                 once.token, fingerprint: once.fingerprint,
-                nowMilliseconds: UInt64(nowMilliseconds()), horizon: onceHorizon, words,
+                nowMilliseconds: logTime, horizon: onceHorizon(logTime), words,
                 capacity: once.wordCount)
             let status: Outcome.Status
             switch judgement {
@@ -122,8 +123,7 @@ extension Node {
     // MARK: The floor
 
     /// Tokens made until then, milliseconds since 1970, may have been forgotten.
-    private var onceHorizon: UInt64 {
-        let now = UInt64(nowMilliseconds())
+    private func onceHorizon(_ now: UInt64) -> UInt64 {
         let window = UInt64(onceWindowSeconds) * 1000
         return now > window ? now - window : 0
     }
@@ -143,10 +143,11 @@ extension Node {
 
     /// Appends raising a partition's floor, if it ought to be higher.
     func collectFloor(_ partition: Int, _ batch: inout OperationBatch) {
-        let horizon = onceHorizon
+        let horizon = onceHorizon(UInt64(nowMilliseconds()))
         let wanted = locks[lockIndex(partition)].withLock { _ in
             partitions.partition(partition).pointee.wantedFloor(
-                horizon: horizon, byteCountMax: onceMemoryBytes / partitionCount)
+                horizon: horizon, step: UInt64(onceWindowSeconds) * 1000 / 64,
+                byteCountMax: onceMemoryBytes / partitionCount)
         }
         if let wanted { batch.appendRaiseFloor(partition, to: wanted) }
     }

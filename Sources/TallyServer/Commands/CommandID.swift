@@ -25,6 +25,7 @@ enum CommandID: UInt8, Sendable {
     case clientReply, clientNoEvict, clientNoTouch, clientKill, clientHelp
 
     case multi, execute, discard, watch, unwatch, once
+    case withPosition, atLeast, wait, waitForDisk
 
     // Server
     case time, info, backgroundSave, lastSave

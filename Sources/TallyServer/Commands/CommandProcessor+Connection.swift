@@ -17,7 +17,14 @@ extension CommandProcessor {
         case .hello: hello(&session)
         case .multi: beginTransaction(&session)
         case .execute: replies.error("ERR EXEC without MULTI")
-        case .once: replies.error("ERR ONCE is not allowed here")
+        case .wait: wait()
+        case .waitForDisk:
+            // In a transaction nobody waits.
+            replies.array(2)
+            replies.integer(
+                server.node.gate.durableSequence >= server.node.countAll().sequence ? 1 : 0)
+            replies.integer(0)
+        case .once, .withPosition, .atLeast: replies.error("ERR this is not allowed here")
         case .discard: discardTransaction(&session)
         case .watch: watch(&session)
         case .unwatch: unwatch(&session)

@@ -14,8 +14,9 @@ extension CommandProcessor {
         }
     }
 
-    private mutating func gatherOnce(
-        _ owner: Int, _ session: inout Session
+    /// - Parameter header: A plan that says more about the reply.
+    mutating func gatherOnce(
+        _ owner: Int, _ session: inout Session, behind header: ReplyPlan? = nil
     ) throws(Refusal) -> Dispatch {
         guard arguments.count >= 3 else { throw Refusal(Self.wrongArity("once")) }
         guard let token = RequestToken(arguments[1]) else {
@@ -25,6 +26,9 @@ extension CommandProcessor {
         guard let index = findCommand(arguments[0]) else { throw unknown() }
         let spec = server.specs[index]
         if spec.id == .execute {
+            guard header == nil else {
+                throw Refusal("ERR a transaction's positions are not told")
+            }
             guard session.transaction != nil else { throw Refusal("ERR EXEC without MULTI") }
             guard arguments.count == 1,
                 let dispatch = executeTransaction(owner, token, &session)
@@ -68,7 +72,8 @@ extension CommandProcessor {
         }
         if let waiting = dispatchWhereCold(first: first, owner, &session) { return waiting }
         note(
-            ReplyPlan(shape: .once, first: UInt32(first), count: 1, detail: 1), owner, &session)
+            ReplyPlan(shape: .once, first: UInt32(first), count: 1, detail: 1), owner, &session,
+            behind: header)
         append(plan, isSilent: isLastPlanSilent)
         return .done
     }
@@ -81,10 +86,7 @@ extension CommandProcessor {
 
     /// Adds a command to a fingerprint; its name counts in any case.
     static func add(_ arguments: CommandArguments, to fingerprint: inout CommandFingerprint) {
-        let name = arguments[0].map { byte in
-            byte >= UInt8(ascii: "A") && byte <= UInt8(ascii: "Z") ? byte | 0x20 : byte
-        }
-        name.withUnsafeBytes { fingerprint.add($0) }
+        fingerprint.addIgnoringCase(arguments[0])
         for index in 1..<max(1, arguments.count) { fingerprint.add(arguments[index]) }
     }
 }

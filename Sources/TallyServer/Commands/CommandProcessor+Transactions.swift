@@ -58,7 +58,7 @@ extension CommandProcessor {
             }
         }
         switch spec.id {
-        case .add, .alter, .drop, .import, .backup:
+        case .add, .alter, .drop, .import, .backup, .withPosition, .atLeast:
             throw Refusal("ERR Command not allowed inside a transaction")
         default: break
         }

@@ -94,6 +94,8 @@ struct CommandProcessor: ~Copyable {
             case journalBusy
             /// The next command needs blocks that are on disk only. Others' commands may go on.
             case blocksMissing
+            /// The next command waits for time to pass. Others' commands may go on.
+            case waiting
         }
 
         /// Bytes that need not be presented again.
@@ -116,6 +118,8 @@ struct CommandProcessor: ~Copyable {
         case busy
         /// Nothing, because these blocks must be read first.
         case missing([NeededBlock])
+        /// Nothing yet: it is to come again in a moment.
+        case waiting
 
         init(_ isDone: Bool) { self = isDone ? .done : .busy }
     }
@@ -154,6 +158,7 @@ struct CommandProcessor: ~Copyable {
                 case .busy: return presentAgain(from: offset, &session, .journalBusy)
                 case .missing(let blocks):
                     return presentAgain(from: offset, &session, .blocksMissing, blocks)
+                case .waiting: return presentAgain(from: offset, &session, .waiting)
                 }
                 counts.commands &+= 1
             }
@@ -195,7 +200,12 @@ struct CommandProcessor: ~Copyable {
         {
             return queued
         }
-        if id == .once { return dispatchOnce(owner, &session) }
+        switch id {
+        case .once: return dispatchOnce(owner, &session)
+        case .withPosition, .atLeast: return dispatchPositioned(id, owner, &session)
+        case .waitForDisk: return dispatchWait(owner, &session)
+        default: break
+        }
         let plan: ReplyPlan?
         do throws(Refusal) {
             switch id {
@@ -369,6 +379,15 @@ struct CommandProcessor: ~Copyable {
         append(plan, isSilent: session.takeReplyMode() != .on)
     }
 
+    /// The same behind a plan that says more about the reply.
+    mutating func note(
+        _ plan: ReplyPlan, _ owner: Int, _ session: inout Session, behind header: ReplyPlan?
+    ) {
+        guard let header else { return note(plan, owner, &session) }
+        note(header, owner, &session)
+        append(plan, isSilent: isLastPlanSilent)
+    }
+
     /// Notes a plan of the owner of the last one.
     @inline(__always)
     mutating func append(_ plan: ReplyPlan, isSilent: Bool) {
@@ -426,14 +445,7 @@ struct CommandProcessor: ~Copyable {
                     Int(plans[stretch.planStart].first)..<Int(last.first &+ last.count)))
             var plan = stretch.planStart
             while plan < planEnd {
-                if plans[plan].shape == .transaction || plans[plan].shape == .once {
-                    encodeTransaction(&plan, stretch.version)
-                } else {
-                    if !plans[plan].isSilent {
-                        replies.encode(plans[plan], batch, catalog, stretch.version)
-                    }
-                    plan &+= 1
-                }
+                encodePlan(&plan, stretch.version)
             }
             deliver(
                 to: stretch.owner, from: start, commandCount: planEnd &- stretch.planStart)
@@ -450,6 +462,44 @@ struct CommandProcessor: ~Copyable {
             readSchema()
         }
         return true
+    }
+
+    /// Encodes the reply of one command, and moves `plan` behind its plans.
+    @inline(__always)
+    private mutating func encodePlan(_ plan: inout Int, _ version: RESPVersion) {
+        switch plans[plan].shape {
+        case .transaction, .once: encodeTransaction(&plan, version)
+        case .positioned: encodePositioned(&plan, version)
+        default:
+            if !plans[plan].isSilent {
+                replies.encode(plans[plan], batch, catalog, version)
+            }
+            plan &+= 1
+        }
+    }
+
+    /// Encodes a command's reply and the positions that it reflects.
+    @inline(never)
+    private mutating func encodePositioned(_ plan: inout Int, _ version: RESPVersion) {
+        let first = Int(plans[plan].first)
+        plan += 1
+        let isSilent = plans[plan].isSilent
+        if !isSilent { replies.array(2) }
+        encodePlan(&plan, version)
+        guard !isSilent else { return }
+        let last = plans[plan - 1]
+        let end = Int(last.first + last.count)
+        var positions: [UInt16: UInt64] = [:]
+        for index in first..<end where batch.operations[index].kind != .transaction {
+            let partition = batch.operations[index].partition
+            positions[partition] = max(
+                positions[partition] ?? 0, batch.outcomes[index].sequence)
+        }
+        replies.map(positions.count, version)
+        for (partition, sequence) in positions.sorted(by: { $0.key < $1.key }) {
+            replies.integer(Int64(partition))
+            replies.bulk("\(node.epoch)-\(sequence)")
+        }
     }
 
     /// Encodes a transaction's reply, and moves `plan` behind its plans.

@@ -146,6 +146,22 @@ enum CommandTable {
                 + "and is replied to as it was first.",
             complexity: "Depends on the command."),
         CommandSpec(
+            "wait", .wait, arity: 3, [], .generic, since: "3.0.0",
+            "Returns the number of replicas that have all that was written, which is 0.",
+            tips: ["request_policy:all_shards", "response_policy:agg_min"]),
+        CommandSpec(
+            "waitaof", .waitForDisk, arity: 4, [.noscript], .generic, since: "7.2.0",
+            "Waits until all that was written is on the disk, or the time is over.",
+            tips: ["request_policy:all_shards", "response_policy:agg_min"]),
+        CommandSpec(
+            "withposition", .withPosition, arity: -2, [.noscript], .transactions, since: "1.0.0",
+            "Executes a command and tells, beside its reply, the positions that it reflects.",
+            complexity: "Depends on the command."),
+        CommandSpec(
+            "atleast", .atLeast, arity: -3, [.noscript], .transactions, since: "1.0.0",
+            "Executes a command on a state that reflects a position, or refuses it.",
+            complexity: "Depends on the command."),
+        CommandSpec(
             "discard", .discard, arity: 1, connectionFlags + [.fast, .allowBusy], .transactions,
             since: "2.0.0", "Discards a transaction.",
             complexity: "O(N) where N is the number of queued commands"),

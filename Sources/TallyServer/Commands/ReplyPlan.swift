@@ -9,6 +9,8 @@ struct ReplyPlan {
         case transaction
         /// The reply of the next plan, or why the request was not executed.
         case once
+        /// The reply of the next command, and the positions that it reflects.
+        case positioned
         /// What was prepared under the number `detail`.
         case prepared
         /// The new value, as an integer.
@@ -124,7 +126,8 @@ extension ReplyWriter {
             return error(refusal(status, batch.operations[refused], catalog))
         }
         switch plan.shape {
-        case .transaction, .once, .prepared: preconditionFailure("not the reply of one command")
+        case .transaction, .once, .positioned, .prepared:
+            preconditionFailure("not the reply of one command")
         case .sum: integer(outcome.value)
         case .value, .previous: number(first, batch, version)
         case .hashValue: bulkInteger(outcome.value)

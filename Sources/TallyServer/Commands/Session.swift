@@ -13,6 +13,14 @@ struct Session: ~Copyable {
         case skipNext
     }
 
+    /// What a connection waits for.
+    struct Wait {
+        /// The commit group that must be on disk.
+        let sequence: UInt64
+        /// When to give up, on the monotonic clock.
+        let deadlineNanoseconds: UInt64
+    }
+
     let client: ClientInfo
     var parser = RESPParser()
     var version = RESPVersion.two
@@ -24,6 +32,8 @@ struct Session: ~Copyable {
     var transaction: QueuedTransaction?
     /// What WATCH has named.
     var watched: WatchedKeys?
+    /// What WAITAOF waits for.
+    var wait: Wait?
     /// Whether to close once all replies have left.
     var isClosing = false
 

@@ -28,8 +28,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     private var isPaused = false
     private var isWaiting = false
     private var isJournalBusy = false
-    /// Whether the first command that was not consumed waits for blocks from the disk.
-    private var isReadingBlocks = false
+    /// Whether the first command that was not consumed waits for blocks from the disk, or for time to pass.
+    private var isCommandWaiting = false
     private var isDraining = false
     private var isClosing = false
     private var countedBytes = 0
@@ -131,7 +131,7 @@ final class ConnectionHandler: ChannelInboundHandler {
             switch stop {
             case .inputEnd, .repliesLong: break
             case .journalBusy: waitForRoom()
-            case .blocksMissing: isReadingBlocks = true
+            case .blocksMissing, .waiting: isCommandWaiting = true
             }
             if stop == .inputEnd { break }
             pauseIfNeeded()
@@ -184,9 +184,9 @@ final class ConnectionHandler: ChannelInboundHandler {
         waitForJournal()
     }
 
-    /// The blocks that a command waited for are there.
-    func blocksRead() {
-        isReadingBlocks = false
+    /// What a command waited for, blocks or a moment, is there.
+    func waitingEnded() {
+        isCommandWaiting = false
         guard let context else { return }
         resume()
         if session.isClosing || isDraining { closeWhenDone(context) }
@@ -224,7 +224,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     // MARK: Pausing
 
     private var mustPause: Bool {
-        !isWritable || isJournalBusy || isReadingBlocks || held.byteCount >= Limits.outputBytesMax
+        !isWritable || isJournalBusy || isCommandWaiting || held.byteCount >= Limits.outputBytesMax
             || held.commandCount >= Limits.pipelineDepthMax
     }
 
@@ -298,7 +298,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     private func closeWhenDone(_ context: ChannelHandlerContext) {
         loop.finishTurn()
         if loop.isStalled { waitForRoom() }
-        guard held.isEmpty, !isJournalBusy, !isReadingBlocks, !isClosing else { return }
+        guard held.isEmpty, !isJournalBusy, !isCommandWaiting, !isClosing else { return }
         if isPaused, !session.isClosing, isWritable == false { return }
         isClosing = true
         input = ByteBuffer()

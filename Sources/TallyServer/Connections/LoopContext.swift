@@ -91,12 +91,18 @@ final class LoopContext: @unchecked Sendable {
         case .inputEnd: endTurnLater()
         case .repliesLong: finishTurn()
         case .journalBusy: stall()
+        case .waiting:
+            endTurnLater()
+            let waiting = ObjectIdentifier(connection)
+            eventLoop.scheduleTask(in: .milliseconds(1)) { [self] in
+                connections[waiting]?.waitingEnded()
+            }
         case .blocksMissing:
             // What came before it goes on.
             endTurnLater()
             let waiting = ObjectIdentifier(connection)
             server.node.read(progress.missing) { [self] in
-                eventLoop.execute { self.connections[waiting]?.blocksRead() }
+                eventLoop.execute { self.connections[waiting]?.waitingEnded() }
             }
         }
         return progress.stop

@@ -119,9 +119,7 @@ struct PlainCounters: ~Copyable {
         _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
     ) -> Outcome {
         switch operation.pointee.kind {
-        case .get:
-            let value = find(operation).value
-            return Outcome(.applied, wasPresent: value != nil, value: value ?? 0)
+        case .get: return get(operation)
         case .add: return add(operation)
         case .set, .setIfAbsent, .setIfPresent: return set(operation)
         case .delete: return delete(operation)
@@ -135,8 +133,22 @@ struct PlainCounters: ~Copyable {
         }
     }
 
+    /// Most keys that are added to have just changed: those are found and changed in one place.
     @inline(__always)
     private mutating func add(_ operation: UnsafePointer<Operation>) -> Outcome {
+        guard let record = table.findLive(StringTable.Lookup(operation)) else {
+            return addElsewhere(operation)
+        }
+        let old = Self.decode(StringMemtable.value(record))
+        let (sum, accepted) = ColumnRules.addWithin64Bits(
+            operation.pointee.operand, to: old, count: operation.pointee.count)
+        guard accepted > 0 else { return Outcome(.overflow, wasPresent: true, value: old) }
+        StringMemtable.setValue(record, Varint.zigzag(sum))
+        return Outcome(.applied, wasPresent: true, value: sum, acceptedCount: accepted)
+    }
+
+    @inline(never)
+    private mutating func addElsewhere(_ operation: UnsafePointer<Operation>) -> Outcome {
         let found = find(operation)
         let old = found.value ?? 0
         let wasPresent = found.value != nil
@@ -145,6 +157,21 @@ struct PlainCounters: ~Copyable {
         guard accepted > 0 else { return Outcome(.overflow, wasPresent: wasPresent, value: old) }
         store(sum, found, operation)
         return Outcome(.applied, wasPresent: wasPresent, value: sum, acceptedCount: accepted)
+    }
+
+    @inline(__always)
+    private borrowing func get(_ operation: UnsafePointer<Operation>) -> Outcome {
+        guard let record = table.findLive(StringTable.Lookup(operation)) else {
+            return getElsewhere(operation)
+        }
+        let value = Self.decode(StringMemtable.value(record))
+        return Outcome(.applied, wasPresent: true, value: value)
+    }
+
+    @inline(never)
+    private borrowing func getElsewhere(_ operation: UnsafePointer<Operation>) -> Outcome {
+        let value = find(operation).value
+        return Outcome(.applied, wasPresent: value != nil, value: value ?? 0)
     }
 
     private mutating func set(_ operation: UnsafePointer<Operation>) -> Outcome {

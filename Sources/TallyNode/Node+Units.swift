@@ -10,9 +10,7 @@ extension Node {
         _ outcomes: UnsafeMutablePointer<Outcome>,
         _ application: inout PartitionTable.Application
     ) {
-        var needed = LockSet()
-        for index in 0..<count { needed.insert(lockIndex(Int(operations[index].partition))) }
-        withLocked(needed) {
+        withLocked(locks(of: operations, count)) {
             removeDue(operations, count, &application)
             applyUnit(operations, count, outcomes, &application)
         }
@@ -72,6 +70,17 @@ extension Node {
         return createsAny ? .memoryFull : nil
     }
 
+    /// The locks of the operations' partitions, and of those whose keys a transaction watches.
+    func locks(
+        of operations: UnsafePointer<Operation>, _ count: Int,
+        _ transaction: OperationBatch.Transaction? = nil
+    ) -> LockSet {
+        var needed = LockSet()
+        for index in 0..<count { needed.insert(lockIndex(Int(operations[index].partition))) }
+        for watch in transaction?.watches ?? [] { needed.insert(lockIndex(watch.partition)) }
+        return needed
+    }
+
     func withLocked(_ needed: LockSet, _ body: () -> Void) {
         var rest = needed
         guard let first = rest.popFirst() else { return body() }
@@ -96,11 +105,7 @@ extension Node {
             return executeOnce(once, batch, at: start, &application)
         }
         let end = start + Int(batch.operations[start].unitCount)
-        var needed = LockSet()
-        for index in start..<end {
-            needed.insert(lockIndex(Int(batch.operations[index].partition)))
-        }
-        for watch in transaction.watches { needed.insert(lockIndex(watch.partition)) }
+        let needed = locks(of: batch.operations + start, end - start, transaction)
         withLocked(needed) {
             let now = application.nowMilliseconds
             if transaction.watches.contains(where: { $0.isTouched(nowMilliseconds: now) }) {

@@ -127,20 +127,8 @@ struct Settings: Sendable {
         },
         integer("filter-bits", 0...16) { $1.filterBits = $0 },
         integer("once-window-seconds", 1...31_536_000) { $1.onceWindowSeconds = $0 },
-        Field(
-            name: "once-memory", allowed: "a size such as 256mb or 4gb, at least 1mb"
-        ) { text, settings in
-            guard let size = ByteSize(text), size.bytes >= 1 << 20 else { return false }
-            settings.onceMemoryBytes = size.bytes
-            return true
-        },
-        Field(
-            name: "checkpoint-bytes", allowed: "a size such as 64mb or 1gb, at least 1mb"
-        ) { text, settings in
-            guard let size = ByteSize(text), size.bytes >= 1 << 20 else { return false }
-            settings.checkpointBytes = size.bytes
-            return true
-        },
+        size("once-memory", such: "256mb or 4gb") { $1.onceMemoryBytes = $0 },
+        size("checkpoint-bytes", such: "64mb or 1gb") { $1.checkpointBytes = $0 },
         integer("checkpoint-seconds", 1...86_400) { $1.checkpointSeconds = $0 },
         integer("scrub-seconds", 0...31_536_000) { $1.scrubSeconds = $0 },
         Field(name: "log-level", allowed: logLevels.joined(separator: ", ")) { text, settings in
@@ -160,6 +148,17 @@ struct Settings: Sendable {
         Field(name: name, allowed: self.range(range)) { text, settings in
             guard let value = Int(text), range.contains(value) else { return false }
             take(value, &settings)
+            return true
+        }
+    }
+
+    private static func size(
+        _ name: String, such examples: String,
+        _ take: @escaping @Sendable (Int, inout Settings) -> Void
+    ) -> Field {
+        Field(name: name, allowed: "a size such as \(examples), at least 1mb") { text, settings in
+            guard let size = ByteSize(text), size.bytes >= 1 << 20 else { return false }
+            take(size.bytes, &settings)
             return true
         }
     }

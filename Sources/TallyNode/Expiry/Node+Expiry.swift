@@ -59,8 +59,6 @@ struct DueKeys: ~Copyable {
 
     deinit { bytes.deallocate() }
 
-    var isEmpty: Bool { ends.isEmpty }
-
     mutating func removeAll() {
         used = 0
         ends.removeAll(keepingCapacity: true)

@@ -11,12 +11,8 @@ extension Node {
     ) {
         let transaction = batch.transactions[Int(batch.operations[start].operand)]
         let range = (start + 1)..<(start + Int(batch.operations[start].unitCount))
-        var needed = LockSet()
+        var needed = locks(of: batch.operations + range.lowerBound, range.count, transaction)
         needed.insert(lockIndex(once.partition))
-        for index in range {
-            needed.insert(lockIndex(Int(batch.operations[index].partition)))
-        }
-        for watch in transaction.watches { needed.insert(lockIndex(watch.partition)) }
         withLocked(needed) {
             let now = application.nowMilliseconds
             let logTime = UInt64(now ?? nowMilliseconds())

@@ -32,4 +32,12 @@ enum CommandID: UInt8, Sendable {
     case backup, backupStart, backupStatus
     case command, commandCount, commandInfo, commandDocs, commandList, commandGetKeys, commandHelp
     case config, configGet, configSet, configResetStatistics, configHelp
+
+    /// Whether the command changes the schema that commands behind it are judged by.
+    var changesSchema: Bool {
+        switch self {
+        case .add, .alter, .drop: true
+        default: false
+        }
+    }
 }

@@ -42,12 +42,8 @@ extension CommandProcessor {
         guard spec.flags.contains(.write) else {
             throw Refusal("ERR ONCE takes commands that write, and '\(spec.name)' does not")
         }
-        switch spec.id {
-        case .add, .alter, .drop:
-            // Judged by the schema as everything before leaves it.
-            guard flush() else { return .busy }
-            changesSchema = true
-        default: break
+        if spec.id.changesSchema {
+            guard beginSchemaChange() else { return .busy }
         }
         var fingerprint = CommandFingerprint()
         Self.add(arguments, to: &fingerprint)

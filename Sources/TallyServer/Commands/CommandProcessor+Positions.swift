@@ -38,8 +38,8 @@ extension CommandProcessor {
             return try gatherOnce(owner, &session, behind: header)
         }
         let first = batch.count
-        let changesSchema = [.add, .alter, .drop].contains(spec.id)
-        guard !changesSchema, let plan = try planOperations(spec.id, index), batch.count > first
+        guard !spec.id.changesSchema, let plan = try planOperations(spec.id, index),
+            batch.count > first
         else {
             throw Refusal(
                 "ERR only commands about counters have positions, and '\(spec.name)' is none")

@@ -9,11 +9,20 @@ extension CommandProcessor {
         guard Decimal.parse(arguments[1]) != nil else {
             return replies.error("ERR value is not an integer or out of range")
         }
-        guard let timeout = Decimal.parse(arguments[2]) else {
-            return replies.error("ERR timeout is not an integer or out of range")
+        do throws(Refusal) {
+            _ = try timeout(arguments[2])
+            replies.integer(0)
+        } catch {
+            replies.error(bytes: error.message)
         }
-        guard timeout >= 0 else { return replies.error("ERR timeout is negative") }
-        replies.integer(0)
+    }
+
+    private func timeout(_ text: UnsafeRawBufferPointer) throws(Refusal) -> Int64 {
+        guard let timeout = Decimal.parse(text) else {
+            throw Refusal("ERR timeout is not an integer or out of range")
+        }
+        guard timeout >= 0 else { throw Refusal("ERR timeout is negative") }
+        return timeout
     }
 
     /// `WAITAOF local replicas milliseconds`: waits until all that was written so far is on this disk.
@@ -57,10 +66,6 @@ extension CommandProcessor {
         guard let replicas = Decimal.parse(arguments[2]), replicas >= 0 else {
             throw Refusal("ERR value is out of range, must be positive")
         }
-        guard let timeout = Decimal.parse(arguments[3]) else {
-            throw Refusal("ERR timeout is not an integer or out of range")
-        }
-        guard timeout >= 0 else { throw Refusal("ERR timeout is negative") }
-        return (local, timeout)
+        return (local, try timeout(arguments[3]))
     }
 }

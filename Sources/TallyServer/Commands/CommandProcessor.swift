@@ -208,14 +208,10 @@ struct CommandProcessor: ~Copyable {
         }
         let plan: ReplyPlan?
         do throws(Refusal) {
-            switch id {
-            case .add, .alter, .drop:
-                // Judged by the schema as everything before leaves it.
-                guard flush() else { return .busy }
-                changesSchema = true
-                plan = try planOperations(id, index)
-            default: plan = try planOperations(id, index)
+            if id.changesSchema {
+                guard beginSchemaChange() else { return .busy }
             }
+            plan = try planOperations(id, index)
         } catch {
             session.transaction?.isBroken = true
             return Dispatch(reject(owner, id == .execute ? aborted(&session) : error, &session))
@@ -226,6 +222,15 @@ struct CommandProcessor: ~Copyable {
         }
         note(plan, owner, &session)
         return .done
+    }
+
+    /// Applies what came before, because a schema's change is judged by what that leaves.
+    ///
+    /// - Returns: false if the journal is busy.
+    mutating func beginSchemaChange() -> Bool {
+        guard flush() else { return false }
+        changesSchema = true
+        return true
     }
 
     /// The number of the command of this name, nil if there is none.

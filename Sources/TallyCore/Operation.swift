@@ -64,7 +64,7 @@ public struct Operation {
         case raiseFloor
 
         /// Whether this can give a key a deadline.
-        @inline(__always)
+        @inlinable @inline(__always)
         public var setsDeadline: Bool {
             switch self {
             case .expire, .extendedSet, .extendedAdd, .setMoved: true
@@ -101,14 +101,14 @@ public struct Operation {
     /// `KeyHasher`'s hash of the key, of an integer key's place in its partition.
     public var hash: UInt64
     /// The key's address, or the integer that it is.
-    private let keyWord: UInt64
+    @usableFromInline let keyWord: UInt64
     /// The family's number, 0 for plain keys.
     public var family: UInt32 = 0
     /// The column's number, or the family's version.
     public var column: UInt32 = 0
 
     /// An operation on the key of `keyByteCount` bytes at `key`.
-    @inline(__always)
+    @inlinable @inline(__always)
     public init(
         _ kind: Kind, key: UnsafeRawPointer, keyByteCount: Int, hash: UInt64, partition: Int,
         operand: Int64 = 0, count: UInt32 = 1, unitCount: UInt32 = 1
@@ -125,7 +125,7 @@ public struct Operation {
     }
 
     /// An operation on an integer key.
-    @inline(__always)
+    @inlinable @inline(__always)
     public init(
         _ kind: Kind, integerKey: UInt64, hash: UInt64, partition: Int, operand: Int64 = 0,
         count: UInt32 = 1
@@ -142,7 +142,7 @@ public struct Operation {
     }
 
     /// The first byte of a key of bytes.
-    @inline(__always)
+    @inlinable @inline(__always)
     public var key: UnsafeRawPointer {
         UnsafeRawPointer(bitPattern: UInt(truncatingIfNeeded: keyWord)).unsafelyUnwrapped
     }
@@ -153,7 +153,7 @@ public struct Operation {
     }
 
     /// An integer key.
-    @inline(__always)
+    @inlinable @inline(__always)
     public var integerKey: UInt64 { keyWord }
 
     /// Whether this is about a key, rather than a partition.
@@ -167,7 +167,7 @@ public struct Operation {
     }
 
     /// Whether this can change state.
-    @inline(__always)
+    @inlinable @inline(__always)
     public var isWrite: Bool {
         switch kind {
         case .get, .readRecord, .readExpiry, .readForMove, .transaction, .countKeys: false

@@ -38,20 +38,29 @@ public struct RequestToken: Hashable, Comparable, Sendable {
     }
 
     private init?(uuid text: UnsafeRawBufferPointer) {
-        let hasHyphens = text.count == 36
-        var (high, low): (UInt64, UInt64) = (0, 0)
-        var bad: UInt8 = 0
-        for (index, byte) in text.enumerated() {
-            if hasHyphens, index == 8 || index == 13 || index == 18 || index == 23 {
-                bad |= byte ^ UInt8(ascii: "-")
-                continue
-            }
-            let digit = Self.hexadecimal(byte)
-            bad |= digit & 0xf0
-            high = high &<< 4 | low &>> 60
-            low = low &<< 4 | UInt64(digit & 0xf)
+        let start = text.baseAddress.unsafelyUnwrapped
+        var words: (UInt64, UInt64, UInt64, UInt64)
+        if text.count == 36 {
+            guard text[8] == Self.hyphen, text[13] == Self.hyphen, text[18] == Self.hyphen,
+                text[23] == Self.hyphen
+            else { return nil }
+            words = (
+                Self.eight(start, 0), Self.four(start, 9) | Self.four(start, 14) &<< 32,
+                Self.four(start, 19) | Self.four(start, 24) &<< 32, Self.eight(start, 28)
+            )
+        } else {
+            words = (
+                Self.eight(start, 0), Self.eight(start, 8), Self.eight(start, 16),
+                Self.eight(start, 24)
+            )
         }
-        guard bad == 0, high & 0xf000 == 0x7000, low &>> 62 == 2 else { return nil }
+        let areDigits =
+            Self.areHexadecimal(words.0) & Self.areHexadecimal(words.1)
+            & Self.areHexadecimal(words.2) & Self.areHexadecimal(words.3)
+        guard areDigits == Self.topBits else { return nil }
+        let high = Self.hexadecimal(words.0) &<< 32 | Self.hexadecimal(words.1)
+        let low = Self.hexadecimal(words.2) &<< 32 | Self.hexadecimal(words.3)
+        guard high & 0xf000 == 0x7000, low &>> 62 == 2 else { return nil }
         self.init(high: high, low: low)
     }
 
@@ -65,31 +74,61 @@ public struct RequestToken: Hashable, Comparable, Sendable {
         self.init(high: high, low: low)
     }
 
-    /// A digit's value, above 15 if it is none.
+    // MARK: Digits
+
+    private static var hyphen: UInt8 { UInt8(ascii: "-") }
+    private static let topBits: UInt64 = 0x8080_8080_8080_8080
+    private static let everyByte: UInt64 = 0x0101_0101_0101_0101
+
+    /// Eight bytes, the first one lowest.
     @inline(__always)
-    private static func hexadecimal(_ byte: UInt8) -> UInt8 {
-        let decimal = byte &- UInt8(ascii: "0")
-        if decimal < 10 { return decimal }
-        let letter = (byte | 0x20) &- UInt8(ascii: "a")
-        return letter < 6 ? letter &+ 10 : 0xff
+    private static func eight(_ start: UnsafeRawPointer, _ offset: Int) -> UInt64 {
+        UInt64(littleEndian: start.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+    }
+
+    /// Four bytes, the first one lowest.
+    @inline(__always)
+    private static func four(_ start: UnsafeRawPointer, _ offset: Int) -> UInt64 {
+        UInt64(UInt32(littleEndian: start.loadUnaligned(fromByteOffset: offset, as: UInt32.self)))
+    }
+
+    /// The top bit of each byte that is a hexadecimal digit.
+    @inline(__always)
+    private static func areHexadecimal(_ bytes: UInt64) -> UInt64 {
+        // Each byte is below 0x80, or nothing is said of it, so that no sum leaves its byte.
+        let low = bytes & ~topBits
+        let letters = low | 0x2020_2020_2020_2020
+        let digit = atLeast(low, UInt8(ascii: "0")) & ~atLeast(low, UInt8(ascii: "9") + 1)
+        let letter = atLeast(letters, UInt8(ascii: "a")) & ~atLeast(letters, UInt8(ascii: "f") + 1)
+        return (digit | letter) & ~bytes & topBits
+    }
+
+    /// The top bit of each of eight bytes below 0x80 that is at least `least`.
+    @inline(__always)
+    private static func atLeast(_ bytes: UInt64, _ least: UInt8) -> UInt64 {
+        bytes &+ everyByte &* UInt64(0x80 &- least)
+    }
+
+    /// The number that eight hexadecimal digits are, the first one lowest in `bytes`.
+    @inline(__always)
+    private static func hexadecimal(_ bytes: UInt64) -> UInt64 {
+        // A letter's code is its value less nine in the lower half, and has bit 6.
+        var value = (bytes & 0x0f0f_0f0f_0f0f_0f0f) &+ (bytes &>> 6 & everyByte) &* 9
+        value = (value &<< 4 | value &>> 8) & 0x00ff_00ff_00ff_00ff
+        value = (value | value &>> 8) & 0x0000_ffff_0000_ffff
+        return UInt64(UInt32(truncatingIfNeeded: value | value &>> 16).byteSwapped)
     }
 
     /// Crockford's base 32: digits and letters without I, L, O, U.
+    @inline(__always)
     private static func crockford(_ byte: UInt8) -> UInt8? {
-        switch byte {
-        case UInt8(ascii: "0")...UInt8(ascii: "9"): return byte - UInt8(ascii: "0")
-        case UInt8(ascii: "a")...UInt8(ascii: "z"): return crockford(byte - 32)
-        case UInt8(ascii: "A")...UInt8(ascii: "Z"): break
-        default: return nil
-        }
-        var value = byte - UInt8(ascii: "A") + 10
-        for missing: UInt8 in [
-            UInt8(ascii: "I"), UInt8(ascii: "L"), UInt8(ascii: "O"), UInt8(ascii: "U"),
-        ] {
-            if byte == missing { return nil }
-            if byte > missing { value -= 1 }
-        }
-        return value
+        let decimal = byte &- UInt8(ascii: "0")
+        if decimal < 10 { return decimal }
+        let letter = (byte | 0x20) &- UInt8(ascii: "a")
+        let missing: UInt32 = 1 << 8 | 1 << 11 | 1 << 14 | 1 << 20
+        guard letter < 26, missing &>> UInt32(letter) & 1 == 0 else { return nil }
+        let before = missing & (1 &<< UInt32(letter) &- 1)
+        return 10 &+ letter &- UInt8(before.nonzeroBitCount)
     }
 
     /// Writes its bytes, the upper first, so that they are in order of time.
@@ -105,8 +144,8 @@ public struct RequestToken: Hashable, Comparable, Sendable {
     }
 }
 
-/// What a command is, in 64 bits, the same on every machine: FNV-1a (Fowler, Noll, Vo, 1991) over its
-/// arguments, each behind its length.
+/// What a command is, in 64 bits, the same on every machine: words are mixed in one after the other by
+/// multiplication to 128 bits whose halves are folded, as in Wang Yi's wyhash.
 public struct CommandFingerprint: Sendable {
     /// The fingerprint of what has been added.
     public private(set) var value: UInt64 = 0xcbf2_9ce4_8422_2325
@@ -114,26 +153,34 @@ public struct CommandFingerprint: Sendable {
     /// Of nothing.
     public init() {}
 
-    /// Adds an argument.
+    /// The fingerprint of a command's name.
+    public init(name: String) {
+        let name = Array(name.utf8)
+        name.withUnsafeBytes { add($0) }
+    }
+
+    /// Adds an argument: its length, and its bytes, eight at a time.
     public mutating func add(_ argument: UnsafeRawBufferPointer) {
-        addLength(argument.count)
-        for byte in argument { mix(byte) }
-    }
-
-    /// Adds an argument of which capital letters count as small ones.
-    public mutating func addIgnoringCase(_ argument: UnsafeRawBufferPointer) {
-        addLength(argument.count)
-        for byte in argument {
-            let isCapital = byte >= UInt8(ascii: "A") && byte <= UInt8(ascii: "Z")
-            mix(isCapital ? byte | 0x20 : byte)
+        add(UInt64(argument.count))
+        guard let start = argument.baseAddress else { return }
+        var offset = 0
+        while offset &+ 8 <= argument.count {
+            add(
+                UInt64(
+                    littleEndian: start.loadUnaligned(fromByteOffset: offset, as: UInt64.self)))
+            offset &+= 8
         }
+        guard offset < argument.count else { return }
+        var last: UInt64 = 0
+        for index in offset..<argument.count { last = last &<< 8 | UInt64(argument[index]) }
+        add(last)
     }
 
-    private mutating func addLength(_ count: Int) {
-        let count = UInt32(truncatingIfNeeded: count)
-        for shift: UInt32 in [0, 8, 16, 24] { mix(UInt8(truncatingIfNeeded: count &>> shift)) }
-    }
-
+    /// Adds a word.
     @inline(__always)
-    private mutating func mix(_ byte: UInt8) { value = (value ^ UInt64(byte)) &* 0x100_0000_01b3 }
+    public mutating func add(_ word: UInt64) {
+        let product = (value ^ word).multipliedFullWidth(by: 0x9e37_79b9_7f4a_7c15)
+        // What was before is not lost where the word is the same as it.
+        value = product.high ^ product.low ^ (value &<< 32 | value &>> 32)
+    }
 }

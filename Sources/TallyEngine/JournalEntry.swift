@@ -66,12 +66,19 @@ enum EntryKind: UInt8 {
 
 extension Partition {
     /// Most bytes that an operation adds to the journal.
-    @inline(__always)
+    @inlinable @inline(__always)
     public static func journalBytesMax(_ operation: Operation) -> Int {
+        // An entry of its own, or a run that points back to one.
+        if operation.kind == .add {
+            return Int(operation.keyByteCount) &+ (operation.family == 0 ? 24 : 36)
+        }
+        return journalBytesMax(ofOther: operation)
+    }
+
+    @usableFromInline @inline(never)
+    static func journalBytesMax(ofOther operation: Operation) -> Int {
         let key = Int(operation.keyByteCount)
         switch operation.kind {
-        // An entry of its own, or a run that points back to one.
-        case .add: return key &+ (operation.family == 0 ? 24 : 36)
         case .set, .setIfAbsent, .setIfPresent, .delete, .deleteMoved:
             return key &+ (operation.family == 0 ? 13 : 31)
         case .setColumns, .setRecord: return key &+ 17 &+ Int(operation.count) &* 15
@@ -84,7 +91,7 @@ extension Partition {
         case .raiseFloor: return 11
         case .extendedSet, .setMoved: return key &+ 3 &+ ExtendedSet.wordCount &* 10
         case .extendedAdd: return key &+ 21 &+ ExtendedAdd.wordCount &* 10
-        case .get, .readRecord, .readExpiry, .readForMove, .transaction, .countKeys: return 0
+        case .get, .readRecord, .readExpiry, .readForMove, .transaction, .countKeys, .add: return 0
         }
     }
 }

@@ -194,6 +194,28 @@ public struct Partition: ~Copyable {
         return Outcome(.applied, wasPresent: true, value: 0)
     }
 
+    /// Adds to a plain key, as `apply` does, and tells by how many bytes memory has grown.
+    ///
+    /// Most keys that are added to have just changed, and then no more memory is taken.
+    @inline(__always)
+    mutating func addToPlain(
+        _ operation: UnsafePointer<Operation>
+    ) -> (outcome: Outcome, allocatedBytes: Int) {
+        if let outcome = plain.addInPlace(operation) { return (outcome, 0) }
+        return addElsewhere(operation)
+    }
+
+    @inline(never)
+    private mutating func addElsewhere(
+        _ operation: UnsafePointer<Operation>
+    ) -> (outcome: Outcome, allocatedBytes: Int) {
+        let bytesBefore = plain.allocatedBytes
+        let outcome = plain.addElsewhere(operation)
+        return (
+            cache.hasFailed ? failed() : outcome, plain.allocatedBytes &- bytesBefore
+        )
+    }
+
     // MARK: Judging without changing
 
     /// Whether applying `operation` would create a counter or a record.
@@ -267,10 +289,11 @@ public struct Partition: ~Copyable {
     }
 
     // MARK: Prefetching
+    // Mutating only so that nothing is copied to be borrowed.
 
     /// Asks for the memory that `locate` will need.
     @inline(__always)
-    borrowing func prefetch(_ operation: UnsafePointer<Operation>) {
+    mutating func prefetch(_ operation: UnsafePointer<Operation>) {
         if operation.pointee.family == 0 {
             plain.prefetchBucket(operation.pointee.hash)
         } else {
@@ -281,7 +304,7 @@ public struct Partition: ~Copyable {
     /// Asks for the memory that the next step of locating, or applying, will need, and notes in `lookup`
     /// what is known of where a record of an integer key is. The steps follow one another.
     @inline(__always)
-    borrowing func locate(
+    mutating func locate(
         _ step: FamilyRecords.Step, _ operation: UnsafePointer<Operation>,
         _ lookup: inout IntegerTable.Lookup
     ) {

@@ -70,6 +70,7 @@ public struct PartitionTable: ~Copyable {
         _ operations: UnsafePointer<Operation>, count: Int,
         outcomes: UnsafeMutablePointer<Outcome>, _ application: inout Application
     ) {
+        guard count > 1 else { return applyOne(operations, outcomes, &application) }
         var places = InlineArray<32, IntegerTable.Lookup>(
             repeating: IntegerTable.Lookup(key: 0, hash: 0))
         var start = 0
@@ -82,6 +83,21 @@ public struct PartitionTable: ~Copyable {
             }
             start = end
         }
+    }
+
+    /// Applies one operation: there is nothing whose waits could overlap.
+    @inline(__always)
+    private borrowing func applyOne(
+        _ operation: UnsafePointer<Operation>, _ outcome: UnsafeMutablePointer<Outcome>,
+        _ application: inout Application
+    ) {
+        var place = IntegerTable.Lookup(key: 0, hash: 0)
+        if operation.pointee.family != 0 {
+            let partition = partitions + Int(operation.pointee.partition)
+            partition.pointee.locate(.segment, operation, &place)
+            partition.pointee.locate(.block, operation, &place)
+        }
+        apply(operation, place, outcome, &application)
     }
 
     /// Lets the waits for memory of several operations overlap.
@@ -157,6 +173,16 @@ public struct PartitionTable: ~Copyable {
         _ outcome: UnsafeMutablePointer<Outcome>, _ partition: UnsafeMutablePointer<Partition>,
         _ application: inout Application
     ) {
+        if operation.pointee.kind == .add, operation.pointee.family == 0 {
+            let added = partition.pointee.addToPlain(operation)
+            outcome.pointee = added.outcome
+            if added.outcome.status == .applied {
+                let reserved = partition.pointee.record(
+                    operation, application.rows, sequence: application.sequence)
+                application.note(reserved: reserved, allocated: added.allocatedBytes)
+            }
+            return
+        }
         let allocatedBytes = partition.pointee.allocatedBytes
         outcome.pointee = partition.pointee.apply(operation, place, application.rows)
         if outcome.pointee.status == .applied {

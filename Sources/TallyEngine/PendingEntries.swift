@@ -77,7 +77,7 @@ struct PendingEntries: ~Copyable {
         let reserved = Partition.journalBytesMax(operation.pointee)
         reservedBytes &+= reserved
         if operation.pointee.kind == .add {
-            appendAdd(operation)
+            appendAdd(operation, bytesMax: reserved)
         } else {
             appendOther(operation, rows)
         }
@@ -85,7 +85,7 @@ struct PendingEntries: ~Copyable {
     }
 
     @inline(__always)
-    private mutating func appendAdd(_ operation: UnsafePointer<Operation>) {
+    private mutating func appendAdd(_ operation: UnsafePointer<Operation>, bytesMax: Int) {
         let slot = Self.slot(operation)
         let added = addedKeys + slot
         let tag = UInt32(truncatingIfNeeded: operation.pointee.hash &>> 32)
@@ -96,7 +96,7 @@ struct PendingEntries: ~Copyable {
         }
         if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
         let offset = byteCount
-        writeAdd(operation)
+        writeAdd(operation, bytesMax: bytesMax)
         added.pointee = AddedKey(
             tag: tag, offsetPlusOne: UInt32(truncatingIfNeeded: offset) &+ 1)
     }
@@ -164,8 +164,8 @@ struct PendingEntries: ~Copyable {
     // MARK: Entries
 
     @inline(__always)
-    private mutating func writeAdd(_ operation: UnsafePointer<Operation>) {
-        let start = reserve(Partition.journalBytesMax(operation.pointee))
+    private mutating func writeAdd(_ operation: UnsafePointer<Operation>, bytesMax: Int) {
+        let start = reserve(bytesMax)
         let isPlain = operation.pointee.family == 0
         var end = start
         if operation.pointee.count > 1 {

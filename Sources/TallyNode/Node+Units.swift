@@ -73,11 +73,11 @@ extension Node {
     /// The locks of the operations' partitions, and of those whose keys a transaction watches.
     func locks(
         of operations: UnsafePointer<Operation>, _ count: Int,
-        _ transaction: OperationBatch.Transaction? = nil
+        _ watches: [KeyWatch] = []
     ) -> LockSet {
         var needed = LockSet()
         for index in 0..<count { needed.insert(lockIndex(Int(operations[index].partition))) }
-        for watch in transaction?.watches ?? [] { needed.insert(lockIndex(watch.partition)) }
+        for watch in watches { needed.insert(lockIndex(watch.partition)) }
         return needed
     }
 
@@ -96,29 +96,37 @@ extension Node {
     // MARK: Transactions
 
     /// Executes a transaction: nothing, if a key that it watches has changed.
+    ///
+    /// - Parameter logTime: By which requests that are executed once are judged, milliseconds since 1970.
     func executeTransaction(
-        _ batch: borrowing OperationBatch, at start: Int,
+        _ batch: inout OperationBatch, at start: Int, _ logTime: Int64,
         _ application: inout PartitionTable.Application
     ) {
-        let transaction = batch.transactions[Int(batch.operations[start].operand)]
-        if let once = transaction.once {
-            return executeOnce(once, batch, at: start, &application)
-        }
+        let watches = batch.watched(batch.operations[start])?.watches ?? []
         let end = start + Int(batch.operations[start].unitCount)
-        let needed = locks(of: batch.operations + start, end - start, transaction)
-        withLocked(needed) {
-            let now = application.nowMilliseconds
-            if transaction.watches.contains(where: { $0.isTouched(nowMilliseconds: now) }) {
-                return skip(batch, start..<end, .unchanged, transaction)
-            }
-            skip(batch, start..<(start + 1), .applied, transaction)
-            applyAll(batch, (start + 1)..<end, &application)
+        if let once = batch.request(batch.operations[start]) {
+            return executeOnce(once, &batch, start..<end, watches, logTime, &application)
         }
+        let needed = locks(of: batch.operations + start, end - start, watches)
+        withLocked(needed) {
+            if areTouched(watches, application) {
+                return skip(&batch, start..<end, .unchanged, watches)
+            }
+            skip(&batch, start..<(start + 1), .applied, watches)
+            applyAll(&batch, (start + 1)..<end, &application)
+        }
+    }
+
+    /// Whether a key that is watched has changed; its lock is held.
+    func areTouched(
+        _ watches: [KeyWatch], _ application: PartitionTable.Application
+    ) -> Bool {
+        watches.contains { $0.isTouched(nowMilliseconds: application.nowMilliseconds) }
     }
 
     /// Applies a transaction's operations, whose locks are held, each or each unit judged by itself.
     func applyAll(
-        _ batch: borrowing OperationBatch, _ range: Range<Int>,
+        _ batch: inout OperationBatch, _ range: Range<Int>,
         _ application: inout PartitionTable.Application
     ) {
         var index = range.lowerBound
@@ -137,11 +145,11 @@ extension Node {
 
     /// Gives operations an outcome that reflects all that the transaction was judged by.
     func skip(
-        _ batch: borrowing OperationBatch, _ range: Range<Int>, _ status: Outcome.Status,
-        _ transaction: OperationBatch.Transaction
+        _ batch: inout OperationBatch, _ range: Range<Int>, _ status: Outcome.Status,
+        _ watches: [KeyWatch]
     ) {
         var sequence: UInt64 = 0
-        for watch in transaction.watches {
+        for watch in watches {
             sequence = max(
                 sequence, partitions.partition(watch.partition).pointee.lastSequence)
         }

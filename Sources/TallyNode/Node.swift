@@ -146,7 +146,8 @@ public final class Node: @unchecked Sendable {
             case .full: isJournalFull = true
             }
         }
-        let now = judgesDeadlines ? nowMilliseconds() : nil
+        let logTime = judgesDeadlines || batch.hasRequests ? nowMilliseconds() : 0
+        let now = judgesDeadlines ? logTime : nil
         batch.nowMilliseconds = now ?? 0
         let isMemoryFull = changedBytes >= memoryLimit.load(ordering: .relaxed)
         var application = PartitionTable.Application(
@@ -157,7 +158,7 @@ public final class Node: @unchecked Sendable {
             let operations = UnsafePointer(batch.operations + index)
             let unitCount = Int(operations.pointee.unitCount)
             if operations.pointee.kind == .transaction {
-                executeTransaction(batch, at: index, &application)
+                executeTransaction(&batch, at: index, logTime, &application)
                 index &+= unitCount
             } else if unitCount > 1 {
                 executeUnit(operations, unitCount, batch.outcomes + index, &application)

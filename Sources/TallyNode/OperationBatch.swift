@@ -20,8 +20,10 @@ public struct OperationBatch: ~Copyable {
     private var texts: [UnsafeMutableRawBufferPointer] = []
     /// What must live until the operations have been executed.
     private var held: [AnyObject] = []
-    /// What must hold for the batch's transactions.
-    private(set) var transactions: [Transaction] = []
+    /// The keys that transactions watch.
+    private var watched: [WatchedKeys] = []
+    /// Requests that are to be executed once.
+    private var requests: [Once] = []
 
     /// How many operations there are.
     public private(set) var count = 0
@@ -200,16 +202,6 @@ public struct OperationBatch: ~Copyable {
 
     // MARK: Transactions
 
-    /// What must hold for a transaction.
-    struct Transaction {
-        /// Keys that must not have changed.
-        let watched: WatchedKeys?
-
-        var watches: [KeyWatch] { watched?.watches ?? [] }
-        /// The request that this is, if it is to be executed once.
-        var once: Once?
-    }
-
     /// A request that is to be executed once.
     struct Once {
         let token: RequestToken
@@ -233,14 +225,16 @@ public struct OperationBatch: ~Copyable {
     public mutating func beginTransaction(
         _ watched: WatchedKeys?, once: (token: RequestToken, fingerprint: UInt64)? = nil
     ) -> Int {
-        let header = Operation(
-            .transaction, key: UnsafeRawPointer(operations), keyByteCount: 0, hash: 0,
-            partition: watched?.watches.first?.partition ?? 0, operand: Int64(transactions.count))
-        transactions.append(
-            Transaction(
-                watched: watched,
-                once: once.map { Once(token: $0.token, fingerprint: $0.fingerprint) }))
-        append(header)
+        if let watched { self.watched.append(watched) }
+        if let once {
+            requests.append(Once(token: once.token, fingerprint: once.fingerprint))
+        }
+        append(
+            Operation(
+                .transaction, key: UnsafeRawPointer(operations), keyByteCount: 0, hash: 0,
+                partition: watched?.watches.first?.partition ?? 0,
+                operand: watched == nil ? 0 : Int64(self.watched.count),
+                count: once == nil ? 0 : UInt32(requests.count)))
         return count - 1
     }
 
@@ -248,22 +242,39 @@ public struct OperationBatch: ~Copyable {
     ///
     /// - Returns: false if too much would have to be remembered of it, or nothing; it must then go.
     public mutating func endTransaction(from first: Int) -> Bool {
-        operations[first].unitCount = UInt32(count - first)
-        let number = Int(operations[first].operand)
-        guard var once = transactions[number].once else { return true }
-        once.wordCount = OnceWords.wordCount(operations, (first + 1)..<count)
-        guard once.wordCount <= Limits.onceWordsMax, count > first + 1 else {
+        operations[first].unitCount = UInt32(count &- first)
+        let number = Int(operations[first].count) &- 1
+        guard number >= 0 else { return true }
+        let wordCount = OnceWords.wordCount(operations, (first &+ 1)..<count)
+        guard wordCount <= Limits.onceWordsMax, count > first &+ 1 else {
             // So that it is not taken for what was reserved.
-            transactions[number].once = nil
+            operations[first].count = 0
             return false
         }
-        once.place = Int(appendWords(2 + once.wordCount) { _ in })
-        once.partition = Int(operations[first + 1].partition)
-        operations[first].partition = operations[first + 1].partition
-        journalBytesMax += once.journalBytesMax
-        transactions[number].once = once
+        let place = rowsCount
+        makeRows(2 &+ wordCount)
+        rowsCount &+= 2 &+ wordCount
+        operations[first].partition = operations[first &+ 1].partition
+        requests[number].wordCount = wordCount
+        requests[number].place = place
+        requests[number].partition = Int(operations[first &+ 1].partition)
+        journalBytesMax &+= requests[number].journalBytesMax
         return true
     }
+
+    /// The keys that a transaction watches.
+    func watched(_ transaction: Operation) -> WatchedKeys? {
+        transaction.operand > 0 ? watched[Int(transaction.operand) - 1] : nil
+    }
+
+    /// The request that a transaction is, if it is to be executed once.
+    @inline(__always)
+    func request(_ transaction: Operation) -> Once? {
+        transaction.count > 0 ? requests[Int(transaction.count) &- 1] : nil
+    }
+
+    /// Whether there are requests among them that are to be executed once.
+    var hasRequests: Bool { !requests.isEmpty }
 
     /// Appends raising the floor of what a partition remembers.
     mutating func appendRaiseFloor(_ partition: Int, to milliseconds: UInt64) {
@@ -301,16 +312,15 @@ public struct OperationBatch: ~Copyable {
             if operations[index].isWrite {
                 journalBytesMax -= Partition.journalBytesMax(operations[index])
             } else if operations[index].kind == .transaction,
-                let once = transactions[Int(operations[index].operand)].once
+                let request = request(operations[index])
             {
-                journalBytesMax -= once.journalBytesMax
+                journalBytesMax -= request.journalBytesMax
             }
         }
         count = first
         if first == 0 {
             rowsCount = 0
-            transactions.removeAll()
-            held.removeAll()
+            forgetTransactions()
         }
     }
 
@@ -404,10 +414,7 @@ public struct OperationBatch: ~Copyable {
         rowsCount = 0
         journalBytesMax = 0
         setsDeadlines = false
-        if !transactions.isEmpty {
-            transactions.removeAll()
-            held.removeAll()
-        }
+        forgetTransactions()
         if !texts.isEmpty {
             for text in texts { text.deallocate() }
             texts.removeAll()
@@ -418,6 +425,13 @@ public struct OperationBatch: ~Copyable {
             rows = .allocate(capacity: rowsCapacity)
         }
         if capacity > Self.capacityKept * 16 { resize(to: Self.capacityKept) }
+    }
+
+    @inline(__always)
+    private mutating func forgetTransactions() {
+        if !requests.isEmpty { requests.removeAll(keepingCapacity: true) }
+        if !watched.isEmpty { watched.removeAll() }
+        if !held.isEmpty { held.removeAll() }
     }
 
     @inline(__always)

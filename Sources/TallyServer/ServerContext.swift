@@ -31,6 +31,16 @@ final class ServerContext: @unchecked Sendable {
     struct Command: Sendable {
         let id: CommandID
         let arity: CommandSpec.Arity
+        let isWrite: Bool
+        /// Of its name.
+        let fingerprint: UInt64
+
+        init(_ spec: CommandSpec) {
+            id = spec.id
+            arity = spec.arity
+            isWrite = spec.flags.contains(.write)
+            fingerprint = CommandFingerprint(name: spec.name).value
+        }
     }
 
     init(node: Node, configuration: ServerConfiguration, clock: any Clock) {
@@ -44,7 +54,7 @@ final class ServerContext: @unchecked Sendable {
         startedNanoseconds = clock.monotonicNanoseconds()
         commands = .allocate(capacity: specs.count)
         for (index, spec) in specs.enumerated() {
-            (commands + index).initialize(to: Command(id: spec.id, arity: spec.arity))
+            (commands + index).initialize(to: Command(spec))
         }
         lookup = CommandLookup(specs.map(\.name))
         runID = (0..<5).map { _ in Self.hexadecimal(.random(in: 0 ... .max)) }.joined()

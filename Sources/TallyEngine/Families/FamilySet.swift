@@ -59,12 +59,12 @@ struct FamilySet: ~Copyable {
     // MARK: Records
 
     @inline(__always)
-    borrowing func prefetch(_ operation: UnsafePointer<Operation>) {
+    mutating func prefetch(_ operation: UnsafePointer<Operation>) {
         find(operation.pointee.family)?.pointee.prefetch(operation.pointee.hash)
     }
 
     @inline(__always)
-    borrowing func locate(
+    mutating func locate(
         _ step: FamilyRecords.Step, _ operation: UnsafePointer<Operation>,
         _ place: inout IntegerTable.Lookup
     ) {

@@ -70,6 +70,11 @@ struct PlainCounters: ~Copyable {
         if let record = table.findLive(StringTable.Lookup(operation)) {
             return .here(record, Self.decode(StringMemtable.value(record)))
         }
+        return findElsewhere(operation)
+    }
+
+    /// The same for a key that is not live in the memtable.
+    private borrowing func findElsewhere(_ operation: UnsafePointer<Operation>) -> Found {
         if !expiring.isEmpty, let entry = expiring.find(StringTable.Lookup(operation)) {
             return .expiring(entry)
         }
@@ -120,7 +125,7 @@ struct PlainCounters: ~Copyable {
     ) -> Outcome {
         switch operation.pointee.kind {
         case .get: return get(operation)
-        case .add: return add(operation)
+        case .add: return addInPlace(operation) ?? addElsewhere(operation)
         case .set, .setIfAbsent, .setIfPresent: return set(operation)
         case .delete: return delete(operation)
         case .readExpiry, .expire, .persist, .extendedSet, .extendedAdd:
@@ -133,12 +138,10 @@ struct PlainCounters: ~Copyable {
         }
     }
 
-    /// Most keys that are added to have just changed: those are found and changed in one place.
+    /// Adds to a key that has just changed, in its place; nil for any other.
     @inline(__always)
-    private mutating func add(_ operation: UnsafePointer<Operation>) -> Outcome {
-        guard let record = table.findLive(StringTable.Lookup(operation)) else {
-            return addElsewhere(operation)
-        }
+    mutating func addInPlace(_ operation: UnsafePointer<Operation>) -> Outcome? {
+        guard let record = table.findLive(StringTable.Lookup(operation)) else { return nil }
         let old = Self.decode(StringMemtable.value(record))
         let (sum, accepted) = ColumnRules.addWithin64Bits(
             operation.pointee.operand, to: old, count: operation.pointee.count)
@@ -147,9 +150,10 @@ struct PlainCounters: ~Copyable {
         return Outcome(.applied, wasPresent: true, value: sum, acceptedCount: accepted)
     }
 
+    /// Adds to a key that is not live in the memtable.
     @inline(never)
-    private mutating func addElsewhere(_ operation: UnsafePointer<Operation>) -> Outcome {
-        let found = find(operation)
+    mutating func addElsewhere(_ operation: UnsafePointer<Operation>) -> Outcome {
+        let found = findElsewhere(operation)
         let old = found.value ?? 0
         let wasPresent = found.value != nil
         let (sum, accepted) = ColumnRules.addWithin64Bits(
@@ -170,7 +174,7 @@ struct PlainCounters: ~Copyable {
 
     @inline(never)
     private borrowing func getElsewhere(_ operation: UnsafePointer<Operation>) -> Outcome {
-        let value = find(operation).value
+        let value = findElsewhere(operation).value
         return Outcome(.applied, wasPresent: value != nil, value: value ?? 0)
     }
 

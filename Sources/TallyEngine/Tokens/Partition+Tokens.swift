@@ -45,7 +45,7 @@ extension Partition {
     }
 
     /// The block that must be read before a token can be judged without waiting.
-    public func need(of token: RequestToken) -> Need? {
+    public mutating func need(of token: RequestToken) -> Need? {
         guard let block = tokens.missingBlock(token) else { return nil }
         return cache.failure(of: block.address).map { .unreadable($0) } ?? .block(block)
     }

@@ -36,7 +36,7 @@ struct TokenWindow: ~Copyable {
     }
 
     /// The key of a request's record number `index`, in `keyBytes`.
-    private borrowing func lookup(_ token: RequestToken, _ index: Int) -> StringTable.Lookup {
+    private mutating func lookup(_ token: RequestToken, _ index: Int) -> StringTable.Lookup {
         token.write(to: keyBytes)
         var count = RequestToken.byteCount
         if index > 0 {
@@ -51,7 +51,7 @@ struct TokenWindow: ~Copyable {
     ///
     /// - Parameter capacity: Room in `words`.
     /// - Returns: its fingerprint and how many words there are; nil if nothing is remembered.
-    borrowing func read(
+    mutating func read(
         _ token: RequestToken, _ words: UnsafeMutablePointer<Int64>, capacity: Int
     ) -> (fingerprint: UInt64, wordCount: Int)? {
         guard table.recordCount > 0 else { return nil }
@@ -114,7 +114,7 @@ struct TokenWindow: ~Copyable {
     }
 
     /// The block that must be read before `read` need not wait.
-    borrowing func missingBlock(_ token: RequestToken) -> ColdBlock? {
+    mutating func missingBlock(_ token: RequestToken) -> ColdBlock? {
         guard table.coldCount > 0, !(latestSettled < token) else { return nil }
         return table.missingBlock(lookup(token, 0))
     }

@@ -5,61 +5,69 @@ import TallyEngine
 /// Requests with a token, which are counted once however often they come.
 extension Node {
     /// Executes a request, or tells what became of it before.
+    ///
+    /// - Parameter unit: Where its header is, and its operations behind it.
     func executeOnce(
-        _ once: OperationBatch.Once, _ batch: borrowing OperationBatch, at start: Int,
-        _ application: inout PartitionTable.Application
+        _ once: OperationBatch.Once, _ batch: inout OperationBatch, _ unit: Range<Int>,
+        _ watches: [KeyWatch], _ logTime: Int64, _ application: inout PartitionTable.Application
     ) {
-        let transaction = batch.transactions[Int(batch.operations[start].operand)]
-        let range = (start + 1)..<(start + Int(batch.operations[start].unitCount))
-        var needed = locks(of: batch.operations + range.lowerBound, range.count, transaction)
+        if unit.count == 2, watches.isEmpty {
+            // The only operation's partition is where it is remembered.
+            return locks[lockIndex(once.partition)].withLock { _ in
+                executeLocked(once, &batch, unit, watches, logTime, &application)
+            }
+        }
+        var needed = locks(of: batch.operations + unit.lowerBound + 1, unit.count - 1, watches)
         needed.insert(lockIndex(once.partition))
         withLocked(needed) {
-            let now = application.nowMilliseconds
-            let logTime = UInt64(now ?? nowMilliseconds())
-            let home = partitions.partition(once.partition)
-            let words = batch.rows + once.place + 2
-            let judgement = home.pointee.judge(
-                once.token, fingerprint: once.fingerprint,
-                nowMilliseconds: logTime, horizon: onceHorizon(logTime), words,
-                capacity: once.wordCount)
-            let status: Outcome.Status
-            switch judgement {
-            case .new:
-                if transaction.watches.contains(where: { $0.isTouched(nowMilliseconds: now) }) {
-                    return skip(batch, start..<range.upperBound, .unchanged, transaction)
-                }
-                if let refusal = refusal(ofAll: range, batch, application) {
-                    status = refusal
-                    break
-                }
-                applyAll(batch, range, &application)
-                remember(once, batch, range, &application)
-                status = .applied
-            case .repeated(let wordCount):
-                let isTold = OnceWords.decode(
-                    words, count: wordCount, batch.operations, batch.outcomes, range,
-                    rows: batch.rows)
-                status = isTold ? .applied : .replyLost
-            case .reused: status = .tokenReused
-            case .tooOld: status = .tokenTooOld
-            case .tooNew: status = .tokenTooNew
-            case .unreadable: status = .unreadable
+            executeLocked(once, &batch, unit, watches, logTime, &application)
+        }
+    }
+
+    /// The same, when all locks that are needed are held.
+    @inline(__always)
+    private func executeLocked(
+        _ once: OperationBatch.Once, _ batch: inout OperationBatch, _ unit: Range<Int>,
+        _ watches: [KeyWatch], _ logTime: Int64, _ application: inout PartitionTable.Application
+    ) {
+        let range = (unit.lowerBound &+ 1)..<unit.upperBound
+        let home = partitions.partition(once.partition)
+        let words = batch.rows + once.place + 2
+        let judgement = home.pointee.judge(
+            once.token, fingerprint: once.fingerprint, nowMilliseconds: UInt64(logTime),
+            horizon: onceHorizon(UInt64(logTime)), words, capacity: once.wordCount)
+        let status: Outcome.Status
+        switch judgement {
+        case .new:
+            if areTouched(watches, application) { return skip(&batch, unit, .unchanged, watches) }
+            if let refusal = refusal(ofAll: range, &batch, application) {
+                status = refusal
+                break
             }
-            batch.outcomes[start] = Outcome(refused: status)
-            // What is told was true when the home partition last changed, or before.
-            for index in start..<range.upperBound {
-                if status != .applied, index > start {
-                    batch.outcomes[index] = Outcome(refused: status)
-                }
-                batch.outcomes[index].sequence = home.pointee.lastSequence
-            }
+            applyAll(&batch, range, &application)
+            remember(once, &batch, range, &application)
+            status = .applied
+        case .repeated(let wordCount):
+            let isTold = OnceWords.decode(
+                words, count: wordCount, batch.operations, batch.outcomes, range, rows: batch.rows)
+            status = isTold ? .applied : .replyLost
+        case .reused: status = .tokenReused
+        case .tooOld: status = .tokenTooOld
+        case .tooNew: status = .tokenTooNew
+        case .unreadable: status = .unreadable
+        }
+        batch.outcomes[unit.lowerBound] = Outcome(refused: status)
+        // What is told was true when the home partition last changed, or before.
+        for index in unit {
+            if status != .applied { batch.outcomes[index] = Outcome(refused: status) }
+            batch.outcomes[index].sequence = home.pointee.lastSequence
         }
     }
 
     /// Why a request cannot be executed now for reasons that are not the request's, nil if it can: that is
     /// not remembered.
     private func refusal(
-        ofAll range: Range<Int>, _ batch: borrowing OperationBatch,
+        ofAll range: Range<Int>, _ batch: inout OperationBatch,
         _ application: PartitionTable.Application
     ) -> Outcome.Status? {
         if application.isJournalFull { return .journalFull }
@@ -80,7 +88,7 @@ extension Node {
 
     /// Keeps what has become of a request with the data that it changed, in the same commit group.
     private func remember(
-        _ once: OperationBatch.Once, _ batch: borrowing OperationBatch, _ range: Range<Int>,
+        _ once: OperationBatch.Once, _ batch: inout OperationBatch, _ range: Range<Int>,
         _ application: inout PartitionTable.Application
     ) {
         let place = batch.rows + once.place

@@ -99,13 +99,13 @@ extension CommandProcessor {
 
     /// The latest operation of the batch becomes a reply of this shape.
     @inline(__always)
-    func plan(_ shape: ReplyPlan.Shape) -> ReplyPlan {
+    mutating func plan(_ shape: ReplyPlan.Shape) -> ReplyPlan {
         plan(shape, from: batch.count &- 1)
     }
 
     /// The operations from `first` on become a reply of this shape.
     @inline(__always)
-    func plan(_ shape: ReplyPlan.Shape, from first: Int) -> ReplyPlan {
+    mutating func plan(_ shape: ReplyPlan.Shape, from first: Int) -> ReplyPlan {
         ReplyPlan(
             shape: shape, first: UInt32(truncatingIfNeeded: first),
             count: UInt32(truncatingIfNeeded: batch.count &- first))

@@ -207,7 +207,9 @@ extension CommandProcessor {
         }
     }
 
-    private func movedKeys() throws(Refusal) -> (UnsafeRawBufferPointer, UnsafeRawBufferPointer) {
+    private mutating func movedKeys() throws(Refusal) -> (
+        UnsafeRawBufferPointer, UnsafeRawBufferPointer
+    ) {
         guard case .plain(let source) = try target(1), case .plain(let target) = try target(2)
         else {
             throw Refusal(

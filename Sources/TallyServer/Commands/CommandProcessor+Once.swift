@@ -24,8 +24,8 @@ extension CommandProcessor {
         }
         arguments = arguments.dropFirst(2)
         guard let index = findCommand(arguments[0]) else { throw unknown() }
-        let spec = server.specs[index]
-        if spec.id == .execute {
+        let command = server.commands[index]
+        if command.id == .execute {
             guard header == nil else {
                 throw Refusal("ERR a transaction's positions are not told")
             }
@@ -38,25 +38,26 @@ extension CommandProcessor {
         guard session.transaction == nil else {
             throw Refusal("ERR ONCE is not allowed inside a transaction: use ONCE token EXEC")
         }
-        guard spec.id != .once else { throw Refusal("ERR ONCE is not allowed inside of ONCE") }
-        guard spec.flags.contains(.write) else {
-            throw Refusal("ERR ONCE takes commands that write, and '\(spec.name)' does not")
+        guard command.id != .once else { throw Refusal("ERR ONCE is not allowed inside of ONCE") }
+        guard command.isWrite else {
+            throw Refusal(
+                "ERR ONCE takes commands that write, and '\(server.specs[index].name)' does not")
         }
-        if spec.id.changesSchema {
+        if command.id.changesSchema {
             guard beginSchemaChange() else { return .busy }
         }
         var fingerprint = CommandFingerprint()
-        Self.add(arguments, to: &fingerprint)
+        add(arguments, command, to: &fingerprint)
         let first = batch.beginTransaction(nil, once: (token, fingerprint.value))
         let plan: ReplyPlan?
         do throws(Refusal) {
-            if changesSchema, spec.arity.accepts(arguments.count) {
+            if changesSchema, command.arity.accepts(arguments.count) {
                 // What a repeated change would be refused for is that it has been made.
                 plan = try planSchemaChange(
                     isRepeated: server.node.remembers(
                         token, fingerprint: fingerprint.value, partition: 0))
             } else {
-                plan = try planOperations(spec.id, index)
+                plan = try planOperations(command.id, index)
             }
         } catch {
             batch.removeLast(to: first)
@@ -81,8 +82,12 @@ extension CommandProcessor {
     }
 
     /// Adds a command to a fingerprint; its name counts in any case.
-    static func add(_ arguments: CommandArguments, to fingerprint: inout CommandFingerprint) {
-        fingerprint.addIgnoringCase(arguments[0])
+    @inline(__always)
+    mutating func add(
+        _ arguments: CommandArguments, _ command: ServerContext.Command,
+        to fingerprint: inout CommandFingerprint
+    ) {
+        fingerprint.add(command.fingerprint)
         for index in 1..<max(1, arguments.count) { fingerprint.add(arguments[index]) }
     }
 }

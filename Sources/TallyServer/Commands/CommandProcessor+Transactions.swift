@@ -43,7 +43,7 @@ extension CommandProcessor {
         return Dispatch(replyAtOnce(owner) { $0.replies.simple("QUEUED") })
     }
 
-    private func checkQueueable(
+    private mutating func checkQueueable(
         _ spec: CommandSpec, _ session: borrowing Session
     ) throws(Refusal) {
         guard languageFamily() != nil || spec.arity.accepts(arguments.count) else {
@@ -89,7 +89,7 @@ extension CommandProcessor {
                     Refusal("EXECABORT Transaction discarded because of previous errors."),
                     &session))
         }
-        let once = token.map { (token: $0, fingerprint: Self.fingerprint(queued)) }
+        let once = token.map { (token: $0, fingerprint: fingerprint(queued)) }
         let first = batch.beginTransaction(session.watched, once: once)
         var plans: [QueuedPlan] = []
         for command in queued.commands {
@@ -127,9 +127,13 @@ extension CommandProcessor {
         return .done
     }
 
-    private static func fingerprint(_ queued: QueuedTransaction) -> UInt64 {
+    private mutating func fingerprint(_ queued: QueuedTransaction) -> UInt64 {
         var fingerprint = CommandFingerprint()
-        for command in queued.commands { add(command.arguments, to: &fingerprint) }
+        for command in queued.commands {
+            // Others are not queued.
+            guard let index = findCommand(command.arguments[0]) else { continue }
+            add(command.arguments, server.commands[index], to: &fingerprint)
+        }
         return fingerprint.value
     }
 

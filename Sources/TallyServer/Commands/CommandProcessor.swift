@@ -234,7 +234,7 @@ struct CommandProcessor: ~Copyable {
     }
 
     /// The number of the command of this name, nil if there is none.
-    func findCommand(_ name: UnsafeRawBufferPointer) -> Int? { lookup.find(name) }
+    mutating func findCommand(_ name: UnsafeRawBufferPointer) -> Int? { lookup.find(name) }
 
     /// Appends a command's operations to the batch.
     ///

@@ -7,7 +7,8 @@ extension CommandProcessor {
     // MARK: Language
 
     /// The family that the first argument names, if the command speaks of its records.
-    func languageFamily() -> Int? {
+    @inline(__always)
+    mutating func languageFamily() -> Int? {
         guard !catalog.isEmpty, arguments.count >= 3 else { return nil }
         return catalog.find(arguments[1])
     }

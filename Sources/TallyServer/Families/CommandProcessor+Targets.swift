@@ -3,6 +3,9 @@ import TallyNode
 import TallyRESP
 
 /// What the keys of commands name: plain keys, records of families, columns of records.
+///
+/// These methods change nothing, and are `mutating` so that each is given the processor in its place: for
+/// one that borrows the compiler copies all of it.
 extension CommandProcessor {
     /// What one key names.
     enum Target {
@@ -14,7 +17,7 @@ extension CommandProcessor {
     /// What the argument at `index` names as a key of Redis: a plain key, `family:key` or
     /// `family:key.suffix`.
     @inline(__always)
-    func target(_ index: Int) throws(Refusal) -> Target {
+    mutating func target(_ index: Int) throws(Refusal) -> Target {
         let key = arguments[index]
         if catalog.isEmpty {
             guard key.count <= Limits.keyBytesMax else { throw Self.tooLong(key) }
@@ -24,7 +27,9 @@ extension CommandProcessor {
     }
 
     @inline(never)
-    private func targetAmongFamilies(_ key: UnsafeRawBufferPointer) throws(Refusal) -> Target {
+    private mutating func targetAmongFamilies(_ key: UnsafeRawBufferPointer) throws(Refusal)
+        -> Target
+    {
         guard let (family, restOffset) = catalog.split(key) else {
             guard key.count <= Limits.keyBytesMax else { throw Self.tooLong(key) }
             if let family = catalog.find(key) { throw familyIsNoKey(family) }
@@ -38,7 +43,7 @@ extension CommandProcessor {
     ///
     /// - Parameter prefixed: The whole argument, if `text` is what stands behind `family:` there.
     @inline(__always)
-    func target(
+    mutating func target(
         _ index: Int, _ text: UnsafeRawBufferPointer, prefixed: UnsafeRawBufferPointer? = nil
     ) throws(Refusal) -> Target {
         let family = catalog.families[index]
@@ -55,7 +60,7 @@ extension CommandProcessor {
 
     /// The record of a family that `key` names, without a suffix.
     @inline(__always)
-    func record(
+    mutating func record(
         _ index: Int, _ key: UnsafeRawBufferPointer, prefixed: UnsafeRawBufferPointer? = nil
     ) throws(Refusal) -> OperationBatch.Record {
         let family = catalog.families[index]
@@ -66,7 +71,7 @@ extension CommandProcessor {
         return OperationBatch.Record(family: family.number, key: integer)
     }
 
-    private func stringRecord(
+    private mutating func stringRecord(
         _ family: FamilyCatalog.Family, _ key: UnsafeRawBufferPointer,
         prefixed: UnsafeRawBufferPointer?
     ) throws(Refusal) -> OperationBatch.Record {
@@ -93,7 +98,9 @@ extension CommandProcessor {
     }
 
     /// The record that the argument at `index` names as a hash, and its family.
-    func hash(_ index: Int) throws(Refusal) -> (OperationBatch.Record, FamilyCatalog.Family) {
+    mutating func hash(_ index: Int) throws(Refusal) -> (
+        OperationBatch.Record, FamilyCatalog.Family
+    ) {
         let key = arguments[index]
         guard let (family, restOffset) = catalog.split(key) else { throw noFamily(key) }
         let rest = UnsafeRawBufferPointer(rebasing: key[restOffset...])
@@ -101,7 +108,7 @@ extension CommandProcessor {
     }
 
     /// The only column of a family, for keys that name none.
-    func onlyColumn(
+    mutating func onlyColumn(
         _ index: Int, _ key: UnsafeRawBufferPointer
     ) throws(Refusal) -> FamilyCatalog.Column {
         let family = catalog.families[index]
@@ -120,7 +127,7 @@ extension CommandProcessor {
         return Refusal("ERR '\(name)' is a counter; name a record of it, as in \(name):1")
     }
 
-    private func notAKey(
+    private mutating func notAKey(
         _ family: FamilyCatalog.Family, _ key: UnsafeRawBufferPointer
     ) -> Refusal {
         if family.keyKind == nil || family.columns.count == 0 {

@@ -113,7 +113,7 @@ def transaction_cases():
         SET a 1; WATCH a; FLUSHALL; MULTI; INCR a; EXEC; GET a
         WATCH a; FLUSHALL; MULTI; INCR a; EXEC; GET a
         SET a 1; WATCH a; RESET; SET a 2; MULTI; INCR a; EXEC
-        SET a 1 PX 1; WATCH a; DEL a; MULTI; PING; EXEC
+        SET a 1 PX 100000; WATCH a; DEL a; MULTI; PING; EXEC
         MULTI x; EXEC x; DISCARD x; MULTI; EXEC x; EXEC; MULTI; DISCARD x; EXEC
         MULTI; QUIT
         MULTI; HELLO 9; INCR a; EXEC; GET a

@@ -39,6 +39,15 @@ public struct KeyHasher: Sendable {
         return product.high ^ product.low
     }
 
+    /// The hash of a token, as of its bytes.
+    public func hash(_ token: RequestToken) -> UInt64 {
+        withUnsafeTemporaryAllocation(byteCount: RequestToken.byteCount, alignment: 8) { bytes in
+            let start = bytes.baseAddress.unsafelyUnwrapped
+            token.write(to: start)
+            return _hash(start, RequestToken.byteCount)
+        }
+    }
+
     @usableFromInline
     func _hash(_ key: UnsafeRawPointer, _ count: Int) -> UInt64 {
         var state = seed ^ UInt64(truncatingIfNeeded: count) &* Self.increment

@@ -36,7 +36,8 @@ public struct Operation {
         /// Change the partition's schema as the key's bytes, a `SchemaChange`'s text, say.
         case changeSchema
         /// Apply the `unitCount` − 1 operations that follow as one, but judge each, or each unit among
-        /// them, by itself; `operand` says by which of the batch's conditions. Has no key.
+        /// them, by itself. `operand` says which keys of the batch's it watches, 0 for none; `count` which of
+        /// its requests it is, 0 for none. Has no key.
         case transaction
         /// Tell how many plain keys and records the partition has. Has no key.
         case countKeys
@@ -164,6 +165,12 @@ public struct Operation {
             false
         default: true
         }
+    }
+
+    /// Whether this begins a transaction of one operation that is to be executed once and watches no keys.
+    @inlinable @inline(__always)
+    public var isRequestOfOne: Bool {
+        kind == .transaction && unitCount == 2 && count > 0 && operand == 0
     }
 
     /// Whether this can change state.

@@ -323,8 +323,9 @@ public struct EntryReader {
         }
         guard OnceWords.wordCount(rows[2]) == Int(count) else { return nil }
         return Operation(
-            .remember, key: token, keyByteCount: RequestToken.byteCount, hash: 0,
-            partition: place.number, count: UInt32(count))
+            .remember, key: token, keyByteCount: RequestToken.byteCount,
+            hash: hasher.hash(token, count: RequestToken.byteCount), partition: place.number,
+            count: UInt32(count))
     }
 
     private func expire(at next: inout Int) -> Operation? {

@@ -118,6 +118,29 @@ public struct PartitionTable: ~Copyable {
         locate(.block, operations, count, &places)
     }
 
+    /// What of a request's memory is asked for; the second needs the first.
+    public enum PrefetchStep: Sendable {
+        case bucket, record
+    }
+
+    /// Asks for the memory that executing a request of one operation will need.
+    @inline(__always)
+    public borrowing func prefetch(
+        _ step: PrefetchStep, _ operation: UnsafePointer<Operation>, tokenHash: UInt64
+    ) {
+        let partition = partitions + Int(operation.pointee.partition)
+        switch step {
+        case .bucket:
+            partition.pointee.prefetch(operation)
+            partition.pointee.tokens.prefetchBucket(tokenHash)
+        case .record:
+            if operation.pointee.family == 0 {
+                partition.pointee.plain.prefetchRecord(operation.pointee.hash)
+            }
+            partition.pointee.tokens.prefetchRecord(tokenHash)
+        }
+    }
+
     @inline(__always)
     private borrowing func locate(
         _ step: FamilyRecords.Step, _ operations: UnsafePointer<Operation>, _ count: Int,

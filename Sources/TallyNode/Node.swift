@@ -14,7 +14,7 @@ public final class Node: @unchecked Sendable {
     let partitions: PartitionTable
     let locks: UnsafeMutablePointer<Locked<Void>>
     let lockCount: Int
-    private let hasher: KeyHasher
+    let hasher: KeyHasher
     /// The commit group that is open. Changed under all locks, read under any.
     let openSequence: UnsafeMutablePointer<UInt64>
     let memoryBytes = Atomic<Int>(0)
@@ -158,8 +158,14 @@ public final class Node: @unchecked Sendable {
             let operations = UnsafePointer(batch.operations + index)
             let unitCount = Int(operations.pointee.unitCount)
             if operations.pointee.kind == .transaction {
-                executeTransaction(&batch, at: index, logTime, &application)
-                index &+= unitCount
+                let count = requestRunLength(batch, from: index)
+                if count > 0 {
+                    executeRequests(&batch, index..<(index &+ count), logTime, &application)
+                    index &+= count
+                } else {
+                    executeTransaction(&batch, at: index, logTime, &application)
+                    index &+= unitCount
+                }
             } else if unitCount > 1 {
                 executeUnit(operations, unitCount, batch.outcomes + index, &application)
                 index &+= unitCount

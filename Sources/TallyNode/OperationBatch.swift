@@ -205,6 +205,8 @@ public struct OperationBatch: ~Copyable {
     /// A request that is to be executed once.
     struct Once {
         let token: RequestToken
+        /// `KeyHasher`'s hash of the token.
+        let hash: UInt64
         let fingerprint: UInt64
         /// Where what becomes of it is remembered.
         var partition = 0
@@ -227,7 +229,10 @@ public struct OperationBatch: ~Copyable {
     ) -> Int {
         if let watched { self.watched.append(watched) }
         if let once {
-            requests.append(Once(token: once.token, fingerprint: once.fingerprint))
+            requests.append(
+                Once(
+                    token: once.token, hash: hasher.hash(once.token),
+                    fingerprint: once.fingerprint))
         }
         append(
             Operation(

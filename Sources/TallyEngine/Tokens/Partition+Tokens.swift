@@ -21,14 +21,16 @@ extension Partition {
     /// Judges a request, and writes what is remembered of it to `words`.
     ///
     /// - Parameters:
+    ///   - hash: Of the token.
     ///   - nowMilliseconds: Log time.
     ///   - horizon: Tokens made until then are too old to be judged if nothing is known of them.
     ///   - capacity: Room in `words`.
     public mutating func judge(
-        _ token: RequestToken, fingerprint: UInt64, nowMilliseconds: UInt64, horizon: UInt64,
+        _ token: RequestToken, hash: UInt64, fingerprint: UInt64, nowMilliseconds: UInt64,
+        horizon: UInt64,
         _ words: UnsafeMutablePointer<Int64>, capacity: Int
     ) -> TokenJudgement {
-        let found = tokens.read(token, words, capacity: capacity)
+        let found = tokens.read(token, hash: hash, words, capacity: capacity)
         if cache.hasFailed {
             _ = cache.takeFailure()
             return .unreadable
@@ -55,7 +57,7 @@ extension Partition {
     ) -> Outcome {
         let place = rows + Int(operation.pointee.operand)
         tokens.remember(
-            RequestToken(bytes: operation.pointee.key),
+            RequestToken(bytes: operation.pointee.key), hash: operation.pointee.hash,
             fingerprint: UInt64(bitPattern: place[0]), place + 2, count: Int(place[1]))
         return Outcome(.applied, wasPresent: false, value: 0)
     }

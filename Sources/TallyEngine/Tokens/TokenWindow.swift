@@ -35,14 +35,23 @@ struct TokenWindow: ~Copyable {
         keyBytes.deallocate()
     }
 
+    @inline(__always)
+    mutating func prefetchBucket(_ hash: UInt64) { table.prefetchBucket(hash) }
+
+    @inline(__always)
+    mutating func prefetchRecord(_ hash: UInt64) { table.prefetchRecord(hash) }
+
     /// The key of a request's record number `index`, in `keyBytes`.
-    private mutating func lookup(_ token: RequestToken, _ index: Int) -> StringTable.Lookup {
+    private mutating func lookup(
+        _ token: RequestToken, hash: UInt64, _ index: Int
+    ) -> StringTable.Lookup {
         token.write(to: keyBytes)
-        var count = RequestToken.byteCount
-        if index > 0 {
-            keyBytes.storeBytes(of: UInt16(index).bigEndian, toByteOffset: count, as: UInt16.self)
-            count += 2
+        guard index > 0 else {
+            return StringTable.Lookup(keyBytes, count: RequestToken.byteCount, hash: hash)
         }
+        var count = RequestToken.byteCount
+        keyBytes.storeBytes(of: UInt16(index).bigEndian, toByteOffset: count, as: UInt16.self)
+        count += 2
         let key = UnsafeRawBufferPointer(start: keyBytes, count: count)
         return StringTable.Lookup(keyBytes, count: count, hash: table.hasher.hash(key))
     }
@@ -52,10 +61,10 @@ struct TokenWindow: ~Copyable {
     /// - Parameter capacity: Room in `words`.
     /// - Returns: its fingerprint and how many words there are; nil if nothing is remembered.
     mutating func read(
-        _ token: RequestToken, _ words: UnsafeMutablePointer<Int64>, capacity: Int
+        _ token: RequestToken, hash: UInt64, _ words: UnsafeMutablePointer<Int64>, capacity: Int
     ) -> (fingerprint: UInt64, wordCount: Int)? {
         guard table.recordCount > 0 else { return nil }
-        let key = lookup(token, 0)
+        let key = lookup(token, hash: hash, 0)
         if latestSettled < token {
             // Only the memtable can have it.
             guard let record = table.findLive(key) else { return nil }
@@ -71,7 +80,9 @@ struct TokenWindow: ~Copyable {
             if next == Self.wordsPerRecord {
                 index += 1
                 next = 0
-                guard table.read(lookup(token, index), row) else { return (fingerprint, 0) }
+                guard table.read(lookup(token, hash: hash, index), row) else {
+                    return (fingerprint, 0)
+                }
             }
             words[word] = next == 0 ? Int64(bitPattern: row[0]) : Varint.unzigzag(row[next])
             next += 1
@@ -83,7 +94,8 @@ struct TokenWindow: ~Copyable {
     ///
     /// - Parameter words: As `OnceWords` lays them out.
     mutating func remember(
-        _ token: RequestToken, fingerprint: UInt64, _ words: UnsafePointer<Int64>, count: Int
+        _ token: RequestToken, hash: UInt64, fingerprint: UInt64, _ words: UnsafePointer<Int64>,
+        count: Int
     ) {
         if latest < token { latest = token }
         row.update(repeating: 0, count: Self.wordsPerRecord)
@@ -92,7 +104,7 @@ struct TokenWindow: ~Copyable {
         var next = 1
         for word in 0..<count {
             if next == Self.wordsPerRecord {
-                write(token, index)
+                write(token, hash: hash, index)
                 row.update(repeating: 0, count: Self.wordsPerRecord)
                 index += 1
                 next = 0
@@ -100,13 +112,14 @@ struct TokenWindow: ~Copyable {
             row[next] = next == 0 ? UInt64(bitPattern: words[word]) : Varint.zigzag(words[word])
             next += 1
         }
-        write(token, index)
+        write(token, hash: hash, index)
     }
 
     /// Writes a record of a request that is new.
-    private mutating func write(_ token: RequestToken, _ index: Int) {
-        let key = lookup(token, index)
-        if latestSettled < token, table.memtable.find(key.start, key.count, hash: key.hash) == nil {
+    private mutating func write(_ token: RequestToken, hash: UInt64, _ index: Int) {
+        let key = lookup(token, hash: hash, index)
+        if latestSettled < token {
+            // It has been judged, and is nowhere.
             table.insert(key, row, wasPresent: false)
         } else {
             table.write(key, row)
@@ -116,7 +129,7 @@ struct TokenWindow: ~Copyable {
     /// The block that must be read before `read` need not wait.
     mutating func missingBlock(_ token: RequestToken) -> ColdBlock? {
         guard table.coldCount > 0, !(latestSettled < token) else { return nil }
-        return table.missingBlock(lookup(token, 0))
+        return table.missingBlock(lookup(token, hash: table.hasher.hash(token), 0))
     }
 
     // MARK: The floor

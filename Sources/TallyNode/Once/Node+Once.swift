@@ -11,16 +11,61 @@ extension Node {
         _ once: OperationBatch.Once, _ batch: inout OperationBatch, _ unit: Range<Int>,
         _ watches: [KeyWatch], _ logTime: Int64, _ application: inout PartitionTable.Application
     ) {
-        if unit.count == 2, watches.isEmpty {
-            // The only operation's partition is where it is remembered.
-            return locks[lockIndex(once.partition)].withLock { _ in
-                executeLocked(once, &batch, unit, watches, logTime, &application)
-            }
-        }
         var needed = locks(of: batch.operations + unit.lowerBound + 1, unit.count - 1, watches)
         needed.insert(lockIndex(once.partition))
         withLocked(needed) {
             executeLocked(once, &batch, unit, watches, logTime, &application)
+        }
+    }
+
+    /// How many operations from `start` on are requests of one operation each that one lock guards, with their
+    /// headers.
+    @inline(__always)
+    func requestRunLength(_ batch: borrowing OperationBatch, from start: Int) -> Int {
+        let lock = lockIndex(Int(batch.operations[start].partition))
+        var end = start
+        while end < batch.count, batch.operations[end].isRequestOfOne,
+            lockIndex(Int(batch.operations[end].partition)) == lock
+        {
+            end &+= 2
+        }
+        return end &- start
+    }
+
+    /// Executes such requests.
+    func executeRequests(
+        _ batch: inout OperationBatch, _ run: Range<Int>, _ logTime: Int64,
+        _ application: inout PartitionTable.Application
+    ) {
+        locks[lockIndex(Int(batch.operations[run.lowerBound].partition))].withLock { _ in
+            var start = run.lowerBound
+            while start < run.upperBound {
+                let end = min(start &+ 2 &* Self.prefetchCount, run.upperBound)
+                prefetch(batch, start..<end)
+                while start < end {
+                    if let once = batch.request(batch.operations[start]) {
+                        let unit = start..<(start &+ 2)
+                        executeLocked(once, &batch, unit, [], logTime, &application)
+                    }
+                    start &+= 2
+                }
+            }
+        }
+    }
+
+    /// Requests whose memory is asked for together.
+    private static var prefetchCount: Int { 16 }
+
+    /// Lets the waits for memory of several requests overlap.
+    @inline(__always)
+    private func prefetch(_ batch: borrowing OperationBatch, _ run: Range<Int>) {
+        for step in [PartitionTable.PrefetchStep.bucket, .record] {
+            var index = run.lowerBound
+            while index < run.upperBound {
+                let hash = batch.request(batch.operations[index])?.hash ?? 0
+                partitions.prefetch(step, batch.operations + (index &+ 1), tokenHash: hash)
+                index &+= 2
+            }
         }
     }
 
@@ -34,7 +79,8 @@ extension Node {
         let home = partitions.partition(once.partition)
         let words = batch.rows + once.place + 2
         let judgement = home.pointee.judge(
-            once.token, fingerprint: once.fingerprint, nowMilliseconds: UInt64(logTime),
+            once.token, hash: once.hash, fingerprint: once.fingerprint,
+            nowMilliseconds: UInt64(logTime),
             horizon: onceHorizon(UInt64(logTime)), words, capacity: once.wordCount)
         let status: Outcome.Status
         switch judgement {
@@ -100,7 +146,7 @@ extension Node {
             let key = key.baseAddress.unsafelyUnwrapped
             once.token.write(to: key)
             var operation = Operation(
-                .remember, key: key, keyByteCount: RequestToken.byteCount, hash: 0,
+                .remember, key: key, keyByteCount: RequestToken.byteCount, hash: once.hash,
                 partition: once.partition, operand: Int64(once.place), count: UInt32(count))
             let reservedBefore = application.reservedBytes
             application.sequence = openSequence.pointee
@@ -116,7 +162,8 @@ extension Node {
         locks[lockIndex(partition)].withLock { _ in
             withUnsafeTemporaryAllocation(of: Int64.self, capacity: 1) { words in
                 let judgement = partitions.partition(partition).pointee.judge(
-                    token, fingerprint: fingerprint, nowMilliseconds: 0, horizon: 0,
+                    token, hash: hasher.hash(token), fingerprint: fingerprint, nowMilliseconds: 0,
+                    horizon: 0,
                     words.baseAddress.unsafelyUnwrapped, capacity: 0)
                 if case .repeated = judgement { return true }
                 return false

@@ -18,8 +18,10 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
         .package(
             url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
@@ -32,6 +34,13 @@ let package = Package(
             name: "TallyEngine", dependencies: ["TallyCore", "CTallyIntrinsics"],
             swiftSettings: strict),
         .target(name: "TallyStorage", dependencies: ["TallyCore"], swiftSettings: strict),
+        .target(
+            name: "TallyAccess",
+            dependencies: [
+                "TallyCore",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "CryptoExtras", package: "swift-crypto"),
+            ], swiftSettings: strict),
         .target(name: "TallyRESP", dependencies: ["TallyCore"], swiftSettings: strict),
         .target(
             name: "TallyNode",
@@ -40,17 +49,19 @@ let package = Package(
         .target(
             name: "TallyServer",
             dependencies: [
-                "TallyCore", "TallyRESP", "TallyNode",
+                "TallyCore", "TallyRESP", "TallyAccess", "TallyNode",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOTLS", package: "swift-nio"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ], swiftSettings: strict),
         .executableTarget(
             name: "tally",
             dependencies: [
-                "CTallyIntrinsics", "TallyCore", "TallyEngine", "TallyStorage", "TallyNode",
-                "TallyServer",
+                "CTallyIntrinsics", "TallyCore", "TallyEngine", "TallyStorage", "TallyAccess",
+                "TallyNode", "TallyServer",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Logging", package: "swift-log"),
@@ -71,12 +82,16 @@ let package = Package(
         test("TallyCoreTests", ["TallyCore"]),
         test("TallyEngineTests", ["TallyCore", "TallyEngine"]),
         test("TallyStorageTests", ["TallyCore", "TallyStorage"]),
+        test("TallyAccessTests", ["TallyCore", "TallyAccess"]),
         test("TallyRESPTests", ["TallyCore", "TallyRESP"]),
         test("TallyNodeTests", ["TallyCore", "TallyEngine", "TallyStorage", "TallyNode"]),
         test(
             "TallyServerTests",
-            ["TallyCore", "TallyRESP", "TallyStorage", "TallyNode", "TallyServer"],
-            products: [.product(name: "NIOCore", package: "swift-nio")]),
+            ["TallyCore", "TallyRESP", "TallyAccess", "TallyStorage", "TallyNode", "TallyServer"],
+            products: [
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+            ]),
         test("SimulationTests", ["TallyCore", "TallyEngine", "TallyStorage", "TallyNode"]),
     ]
 )

@@ -10,6 +10,7 @@ need redis-server redis-server
 need redis-cli redis-tools
 need redis-benchmark redis-tools
 need strace strace
+need openssl openssl
 need zstd zstd
 need make make
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)

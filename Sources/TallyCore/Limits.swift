@@ -13,6 +13,8 @@ public enum Limits {
     public static let bulkBytesMax = 1 << 20
     /// Longest command, its framing included, bytes.
     public static let commandBytesMax = 8 << 20
+    /// Longest command of a connection that has not logged in and must, its framing included, bytes.
+    public static let strangerCommandBytesMax = 16 << 10
     /// Longest inline (plain text) command, bytes.
     public static let inlineBytesMax = 64 << 10
 
@@ -45,6 +47,8 @@ public enum Limits {
     /// Unfinished command bytes and unsent reply bytes that all connections together may hold; the
     /// connection that asks for more is closed with an error.
     public static let connectionBytesMax = 512 << 20
+    /// Longest time that a connection gets for its TLS handshake, milliseconds.
+    public static let handshakeMillisecondsMax: Int64 = 10_000
     /// Reply bytes that a connection may hold back without being counted.
     public static let connectionBytesUncounted = 64 << 10
     /// Longest client name, and longest library name or version, bytes.

@@ -2,8 +2,10 @@ internal import Glibc
 public import Logging
 import NIOCore
 import NIOPosix
+import NIOSSL
 public import ServiceLifecycle
 import Synchronization
+import TallyAccess
 public import TallyCore
 public import TallyNode
 
@@ -12,18 +14,25 @@ public final class RESPServer: Service, Sendable {
     private let context: ServerContext
     private let configuration: ServerConfiguration
     private let logger: Logger
+    private let certificates: Certificates?
     private let loops = Locked<[LoopContext]>([])
 
     /// Longest time that connections get to finish when the server stops, milliseconds.
     private static let drainMillisecondsMax = 10_000
 
-    /// - Parameter clock: Where time comes from.
+    /// - Parameters:
+    ///   - access: Who may do what.
+    ///   - certificates: For `configuration.tlsPort`.
+    ///   - clock: Where time comes from.
     public init(
-        node: Node, configuration: ServerConfiguration, clock: any Clock, logger: Logger
+        node: Node, access: AccessControl = .open, certificates: Certificates? = nil,
+        configuration: ServerConfiguration, clock: any Clock, logger: Logger
     ) {
         self.configuration = configuration
         self.logger = logger
-        context = ServerContext(node: node, configuration: configuration, clock: clock)
+        self.certificates = certificates
+        context = ServerContext(
+            node: node, access: access, configuration: configuration, clock: clock, logger: logger)
     }
 
     /// The journal has written a group: replies may leave. Called on the journal's thread.
@@ -47,31 +56,43 @@ public final class RESPServer: Service, Sendable {
         let loops = group.makeIterator().map { LoopContext(eventLoop: $0, server: context) }
         self.loops.withLock { $0 = loops }
         for loop in loops { loop.eventLoop.execute { loop.start() } }
-        let channel: any Channel
+        var channels: [any Channel] = []
         do {
-            channel = try await listen(on: group, loops)
+            if let port = configuration.port {
+                channels.append(try await listen(on: group, loops, port: port, nil))
+                context.port.store(channels[0].localAddress?.port ?? port, ordering: .relaxed)
+            }
+            if let port = configuration.tlsPort, let certificates {
+                let channel = try await listen(on: group, loops, port: port, certificates)
+                context.tlsPort.store(channel.localAddress?.port ?? port, ordering: .relaxed)
+                channels.append(channel)
+            }
         } catch {
+            for channel in channels { try? await channel.close() }
             try? await group.shutdownGracefully()
             throw error
         }
-        context.port.store(channel.localAddress?.port ?? configuration.port, ordering: .relaxed)
-        logger.info(
-            "ready to accept connections",
-            metadata: [
-                "address": "\(configuration.host):\(channel.localAddress?.port ?? 0)",
-                "threads": "\(configuration.threads)",
-            ])
-        await withGracefulShutdownHandler {
-            try? await channel.closeFuture.get()
-        } onGracefulShutdown: {
-            channel.close(promise: nil)
+        for (index, channel) in channels.enumerated() {
+            let isPlain = index == 0 && configuration.port != nil
+            logger.info(
+                "ready to accept connections",
+                metadata: [
+                    "address": "\(configuration.host):\(channel.localAddress?.port ?? 0)",
+                    "tls": "\(isPlain ? "no" : "yes")", "threads": "\(configuration.threads)",
+                ])
+        }
+        await withGracefulShutdownHandler { [channels] in
+            for channel in channels { try? await channel.closeFuture.get() }
+        } onGracefulShutdown: { [channels] in
+            for channel in channels { channel.close(promise: nil) }
         }
         await drain(loops)
         try await group.shutdownGracefully()
     }
 
     private func listen(
-        on group: MultiThreadedEventLoopGroup, _ loops: [LoopContext]
+        on group: MultiThreadedEventLoopGroup, _ loops: [LoopContext], port: Int,
+        _ certificates: Certificates?
     ) async throws -> any Channel {
         let contexts = Dictionary(
             uniqueKeysWithValues: loops.map { (ObjectIdentifier($0.eventLoop), $0) })
@@ -94,10 +115,15 @@ public final class RESPServer: Service, Sendable {
                     preconditionFailure("connection on a strange event loop")
                 }
                 return channel.eventLoop.makeCompletedFuture {
-                    try Self.accept(channel, loop, context, logger)
+                    if let certificates {
+                        try channel.pipeline.syncOperations.addHandlers(
+                            NIOSSLServerHandler(context: certificates.context), HandshakeTimer())
+                    }
+                    try Self.accept(
+                        channel, loop, context, logger, isEncrypted: certificates != nil)
                 }
             }
-            .bind(host: configuration.host, port: configuration.port)
+            .bind(host: configuration.host, port: port)
             .get()
     }
 
@@ -106,12 +132,15 @@ public final class RESPServer: Service, Sendable {
     }
 
     private static func accept(
-        _ channel: any Channel, _ loop: LoopContext, _ context: ServerContext, _ logger: Logger
+        _ channel: any Channel, _ loop: LoopContext, _ context: ServerContext, _ logger: Logger,
+        isEncrypted: Bool
     ) throws {
         let client = ClientInfo(
             id: context.clients.makeID(), address: text(channel.remoteAddress),
             localAddress: text(channel.localAddress), createdSeconds: context.uptimeSeconds,
-            channel: channel)
+            channel: channel, isEncrypted: isEncrypted)
+        let initial = context.access.users.current.users.initial?.name ?? ""
+        client.update { $0.user = initial }
         let clientsMax = context.settings.clientsMax.load(ordering: .relaxed)
         guard context.clients.add(client, countMax: clientsMax) else {
             let refused = context.statistics.connectionsRefused.wrappingAdd(

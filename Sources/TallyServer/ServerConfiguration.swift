@@ -4,8 +4,10 @@ public import TallyCore
 public struct ServerConfiguration: Sendable {
     /// Address to listen on, numeric or a name.
     public var host = "127.0.0.1"
-    /// Port to listen on, 0...65535; 0 lets the system choose.
-    public var port = 7379
+    /// Port to listen on, 0...65535; 0 lets the system choose, nil is none.
+    public var port: Int? = 7379
+    /// The same for connections with TLS.
+    public var tlsPort: Int?
     /// Event loops, 1...256. The default leaves every second core to the journal, the network and
     /// background work.
     public var threads = 1

@@ -1,4 +1,6 @@
+import Logging
 import Synchronization
+import TallyAccess
 import TallyCore
 import TallyNode
 
@@ -6,16 +8,20 @@ import TallyNode
 final class ServerContext: @unchecked Sendable {
     // Sendable because `commands` does not change after `init`.
     let node: Node
+    let access: AccessControl
+    let logger: Logger
     let configuration: ServerConfiguration
     let clock: any Clock
     let clients: ClientRegistry
     let statistics = ServerStatistics()
     let cursors = ScanCursors()
     let settings: RuntimeSettings
+    let failedLogins: FailedLogins
     /// Bytes that all connections hold; see `Limits.connectionBytesMax`.
     let connectionBytes = Atomic<Int>(0)
     /// Where clients connect; what the system chose if the configuration left it to it.
     let port: Atomic<Int>
+    let tlsPort: Atomic<Int>
     let startedMilliseconds: UInt64
     let startedNanoseconds: UInt64
     /// Forty hexadecimal digits, new at every start.
@@ -34,22 +40,42 @@ final class ServerContext: @unchecked Sendable {
         let isWrite: Bool
         /// Of its name.
         let fingerprint: UInt64
+        let permission: Permission
+        let keys: CommandSpec.Keys
+        let spansKeys: Bool
+        let isContainer: Bool
+        /// Whether it, or one of its subcommands, is for administrators.
+        let isAdministration: Bool
+        let allowsStrangers: Bool
 
         init(_ spec: CommandSpec) {
             id = spec.id
             arity = spec.arity
             isWrite = spec.flags.contains(.write)
             fingerprint = CommandFingerprint(name: spec.name).value
+            permission = spec.permission
+            keys = spec.keys
+            spansKeys = spec.spansKeys
+            isContainer = !spec.subcommands.isEmpty
+            isAdministration = ([spec] + spec.subcommands).contains { $0.permission == .admin }
+            allowsStrangers = spec.flags.contains(.noAuth)
         }
     }
 
-    init(node: Node, configuration: ServerConfiguration, clock: any Clock) {
+    init(
+        node: Node, access: AccessControl, configuration: ServerConfiguration, clock: any Clock,
+        logger: Logger
+    ) {
         self.node = node
+        self.access = access
+        self.logger = logger
+        failedLogins = FailedLogins(logger)
         self.configuration = configuration
         self.clock = clock
         clients = ClientRegistry()
         settings = RuntimeSettings(configuration)
-        port = Atomic(configuration.port)
+        port = Atomic(configuration.port ?? 0)
+        tlsPort = Atomic(configuration.tlsPort ?? 0)
         startedMilliseconds = clock.wallMilliseconds()
         startedNanoseconds = clock.monotonicNanoseconds()
         commands = .allocate(capacity: specs.count)

@@ -28,8 +28,22 @@ struct Serve: AsyncParsableCommand {
     var data: String?
     @Option(help: "Address to listen on (default 127.0.0.1).")
     var host: String?
-    @Option(help: "Port to listen on, 0 to let the system choose (default 7379).")
+    @Option(help: "Port to listen on, 0 to let the system choose, or none (default 7379).")
     var port: String?
+    @Option(help: "Port for connections with TLS (default none).")
+    var tlsPort: String?
+    @Option(help: "PEM file of the server's certificate.")
+    var tlsCertificate: String?
+    @Option(help: "PEM file of its private key.")
+    var tlsKey: String?
+    @Option(
+        name: .customLong("tls-client-ca"),
+        help: "PEM file of those whose certificates clients must have.")
+    var tlsClientCA: String?
+    @Option(help: "File of users and what they may do; without one everybody may do everything.")
+    var users: String?
+    @Option(help: "no, to be reached by others without passwords (default yes).")
+    var protectedMode: String?
     @Option(help: "Event loops (default: one for every two cores).")
     var threads: String?
     @Option(help: "When replies may leave: always, interval=MS or none (default always).")
@@ -76,6 +90,8 @@ struct Serve: AsyncParsableCommand {
     private var flags: [String: String] {
         let given: [String: String?] = [
             "data": data, "host": host, "port": port, "threads": threads,
+            "tls-port": tlsPort, "tls-certificate": tlsCertificate, "tls-key": tlsKey,
+            "tls-client-ca": tlsClientCA, "users": users, "protected-mode": protectedMode,
             "durability": durability, "partitions": partitions, "clients-max": clientsMax,
             "idle-seconds-max": idleSecondsMax, "memory-limit": memoryLimit,
             "filter-bits": filterBits, "once-window-seconds": onceWindowSeconds,
@@ -101,9 +117,11 @@ private struct Server {
             logger.warning("nothing is counted: the null engine answers, for measurements only")
         }
         let clock = SystemClock()
+        let access = try access(logger)
         let opening = try open(clock, logger)
         let server = RESPServer(
-            node: opening.node, configuration: serverConfiguration, clock: clock, logger: logger)
+            node: opening.node, access: access.control, certificates: access.certificates,
+            configuration: serverConfiguration, clock: clock, logger: logger)
         let journal = CommitterThread(opening.committer, node: opening.node) { event in
             handle(event, server, logger)
         }
@@ -122,7 +140,10 @@ private struct Server {
         expiry.start()
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
-                services: [.init(service: server)],
+                services: [
+                    .init(service: ReloadService(control: access.control, logger: logger)),
+                    .init(service: server),
+                ],
                 gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
         do {
             try await group.run()
@@ -139,6 +160,17 @@ private struct Server {
         checkpoints.stop()
         journal.stop()
         logger.info("stopped; the journal is sealed")
+    }
+
+    private func access(_ logger: Logger) throws -> ServerAccess {
+        do {
+            let access = try ServerAccess(settings, logger)
+            try access.check(settings)
+            return access
+        } catch {
+            logger.critical("not started", metadata: ["error": "\(error)"])
+            throw ExitCode.failure
+        }
     }
 
     private func open(
@@ -263,6 +295,7 @@ private struct Server {
         var configuration = ServerConfiguration()
         configuration.host = settings.host
         configuration.port = settings.port
+        configuration.tlsPort = settings.tlsPort
         configuration.threads = settings.threads
         configuration.clientsMax = settings.clientsMax
         configuration.idleSecondsMax = settings.idleSecondsMax

@@ -18,8 +18,18 @@ struct Settings: Sendable {
     var data = ""
     /// Address to listen on.
     var host = "127.0.0.1"
-    /// Port to listen on; 0 lets the system choose.
-    var port = 7379
+    /// Port to listen on; 0 lets the system choose, nil is none.
+    var port: Int? = 7379
+    /// The same for connections with TLS.
+    var tlsPort: Int?
+    var tlsCertificate = ""
+    var tlsKey = ""
+    /// Whose certificates clients must have; empty if they need none.
+    var tlsClientAuthorities = ""
+    /// The file of users; empty if everybody may do everything.
+    var users = ""
+    /// Whether to refuse to be reached by others without passwords.
+    var isProtected = true
     /// Event loops. By default one for every two cores, at least one: the other cores are for the
     /// journal, the network and background work.
     var threads = Settings.defaultThreads
@@ -92,7 +102,16 @@ struct Settings: Sendable {
             settings.host = text
             return !text.isEmpty
         },
-        integer("port", 0...65535) { $1.port = $0 },
+        port("port") { $1.port = $0 },
+        port("tls-port") { $1.tlsPort = $0 },
+        path("tls-certificate") { $1.tlsCertificate = $0 },
+        path("tls-key") { $1.tlsKey = $0 },
+        path("tls-client-ca") { $1.tlsClientAuthorities = $0 },
+        path("users") { $1.users = $0 },
+        Field(name: "protected-mode", allowed: "yes, no") { text, settings in
+            settings.isProtected = text == "yes"
+            return ["yes", "no"].contains(text)
+        },
         integer("threads", 1...256) { $1.threads = $0 },
         Field(
             name: "durability",
@@ -152,6 +171,28 @@ struct Settings: Sendable {
         }
     }
 
+    private static func port(
+        _ name: String, _ take: @escaping @Sendable (Int?, inout Settings) -> Void
+    ) -> Field {
+        Field(name: name, allowed: "\(range(0...65535)), none") { text, settings in
+            let value = Int(text)
+            guard text == "none" || value.map({ (0...65535).contains($0) }) == true else {
+                return false
+            }
+            take(value, &settings)
+            return true
+        }
+    }
+
+    private static func path(
+        _ name: String, _ take: @escaping @Sendable (String, inout Settings) -> Void
+    ) -> Field {
+        Field(name: name, allowed: "a path") { text, settings in
+            take(text, &settings)
+            return !text.isEmpty
+        }
+    }
+
     private static func size(
         _ name: String, such examples: String,
         _ take: @escaping @Sendable (Int, inout Settings) -> Void
@@ -198,6 +239,15 @@ struct Settings: Sendable {
             }
         }
         guard !settings.data.isEmpty else { throw Invalid.missing(name: "data") }
+        if settings.tlsPort != nil {
+            guard !settings.tlsCertificate.isEmpty else {
+                throw Invalid.missing(name: "tls-certificate")
+            }
+            guard !settings.tlsKey.isEmpty else { throw Invalid.missing(name: "tls-key") }
+        }
+        guard settings.port != nil || settings.tlsPort != nil else {
+            throw Invalid.missing(name: "tls-port")
+        }
         return settings
     }
 

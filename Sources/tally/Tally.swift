@@ -26,5 +26,6 @@ struct Tally: AsyncParsableCommand {
         subcommands: [
             Serve.self, ReplayCommand.self, JournalCommand.self, CheckCommand.self,
             ImportCommand.self, ExportCommand.self, BackupCommand.self, RestoreCommand.self,
+            PasswordCommand.self,
         ])
 }

@@ -1,3 +1,4 @@
+import Logging
 import TallyCore
 import TallyNode
 import TallyRESP
@@ -26,12 +27,13 @@ final class Conversation {
             disk: SimulatedDisk(seed: 1), clock: clock, configuration: configuration)
         committer = opening.committer
         server = ServerContext(
-            node: opening.node, configuration: ServerConfiguration(), clock: clock)
+            node: opening.node, access: .open, configuration: ServerConfiguration(), clock: clock,
+            logger: Logger(label: "test"))
         processor = CommandProcessor(server: server)
         session = Session(
             client: ClientInfo(
                 id: server.clients.makeID(), address: "127.0.0.1:1", localAddress: "127.0.0.1:2",
-                createdSeconds: 0, channel: nil))
+                createdSeconds: 0, channel: nil), users: server.access.users)
         _ = server.clients.add(session.client, countMax: 10)
     }
 

@@ -1,3 +1,4 @@
+import TallyCore
 import TallyTestSupport
 import Testing
 

@@ -1,3 +1,4 @@
+import Logging
 import TallyCore
 import TallyNode
 import TallyRESP
@@ -31,14 +32,15 @@ private final class Crowd: CustomReflectable {
             disk: SimulatedDisk(seed: 1), clock: clock, configuration: configuration)
         committer = opening.committer
         let server = ServerContext(
-            node: opening.node, configuration: ServerConfiguration(), clock: clock)
+            node: opening.node, access: .open, configuration: ServerConfiguration(), clock: clock,
+            logger: Logger(label: "test"))
         processor = CommandProcessor(server: server)
         for index in 0..<count {
             let client = ClientInfo(
                 id: server.clients.makeID(), address: "127.0.0.1:\(index)", localAddress: "",
                 createdSeconds: 0, channel: nil)
             _ = server.clients.add(client, countMax: count)
-            sessions.append(SessionBox(Session(client: client)))
+            sessions.append(SessionBox(Session(client: client, users: server.access.users)))
         }
     }
 

@@ -20,7 +20,9 @@ enum CommandID: UInt8, Sendable {
     case `import`, importStart, importCommit, importStatus
 
     // Connection
-    case ping, echo, select, quit, reset, hello
+    case ping, echo, select, quit, reset, hello, authenticate
+    case access, accessWhoAmI, accessUsers, accessList, accessGetUser, accessCategories
+    case accessGenerate, accessLoad, accessDryRun, accessRefused, accessHelp
     case client, clientID, clientInfo, clientList, clientSetName, clientGetName, clientSetInfo
     case clientReply, clientNoEvict, clientNoTouch, clientKill, clientHelp
 

@@ -1,3 +1,4 @@
+import TallyAccess
 import TallyCore
 import TallyNode
 import TallyRESP
@@ -15,6 +16,7 @@ extension CommandProcessor {
             session.isClosing = true
         case .reset: reset(&session)
         case .hello: hello(&session)
+        case .authenticate: replies.error("ERR AUTH is not allowed here")
         case .multi: beginTransaction(&session)
         case .execute: replies.error("ERR EXEC without MULTI")
         case .wait: wait()
@@ -107,6 +109,10 @@ extension CommandProcessor {
         case .configHelp: help("config")
         case .objectHelp: help("object")
         case .memoryHelp: help("memory")
+        case .accessHelp: help("acl")
+        case .accessWhoAmI, .accessUsers, .accessList, .accessGetUser, .accessCategories,
+            .accessGenerate, .accessLoad, .accessDryRun, .accessRefused:
+            runAccess(id, session)
         default:
             // A container without a subcommand never gets here: its arity forbids it.
             replies.error("ERR syntax error")
@@ -148,11 +154,13 @@ extension CommandProcessor {
 
     private mutating func reset(_ session: inout Session) {
         endTransaction(&session)
+        session.access = SessionAccess(server.access.users)
         session.version = .two
         session.hasTurnedRepliesOn = session.replyMode == .off
         session.replyMode = .on
         session.client.update {
             $0.name = ""
+            $0.user = session.access.user?.name ?? ""
             $0.protocolVersion = 2
             $0.isNoEvict = false
             $0.isNoTouch = false
@@ -162,41 +170,66 @@ extension CommandProcessor {
 
     // MARK: HELLO
 
-    private mutating func hello(_ session: inout Session) {
-        var version = session.version
-        var index = 1
-        if arguments.count > 1 {
-            guard let number = Decimal.parse(arguments[1]) else {
-                return replies.error("ERR Protocol version is not an integer or out of range")
-            }
-            guard number == 2 || number == 3 else {
-                return replies.error("NOPROTO unsupported protocol version")
-            }
-            version = number == 3 ? .three : .two
-            index = 2
-        }
+    /// What HELLO asks for.
+    struct Greeting {
+        var version: RESPVersion
         var name: String?
+        var credentials: (name: String, password: [UInt8])?
+    }
+
+    mutating func greeting(_ session: borrowing Session) throws(Refusal) -> Greeting {
+        var greeting = Greeting(version: session.version)
+        guard arguments.count > 1 else { return greeting }
+        guard let number = Decimal.parse(arguments[1]) else {
+            throw Refusal("ERR Protocol version is not an integer or out of range")
+        }
+        guard number == 2 || number == 3 else {
+            throw Refusal("NOPROTO unsupported protocol version")
+        }
+        greeting.version = number == 3 ? .three : .two
+        var index = 2
         while index < arguments.count {
             let option = arguments[index]
             let left = arguments.count - index - 1
             if option.equalsIgnoringCase("setname"), left >= 1 {
                 guard let accepted = acceptedName(arguments[index + 1]) else {
-                    return replies.error(Self.badName)
+                    throw Refusal(Self.badName)
                 }
-                name = accepted
+                greeting.name = accepted
                 index += 2
             } else if option.equalsIgnoringCase("auth"), left >= 2 {
-                return replies.error(
-                    "ERR AUTH <password> called without any password configured for the default "
-                        + "user. Are you sure your configuration is correct?")
+                greeting.credentials = (arguments[index + 1].text, Array(arguments[index + 2]))
+                index += 3
             } else {
-                return replies.error("ERR Syntax error in HELLO option '\(option.prefixText(128))'")
+                throw Refusal("ERR Syntax error in HELLO option '\(option.prefixText(128))'")
             }
         }
-        session.version = version
+        return greeting
+    }
+
+    private mutating func hello(_ session: inout Session) {
+        do throws(Refusal) {
+            let greeting = try greeting(session)
+            guard greeting.credentials == nil else {
+                return replies.error("ERR HELLO with AUTH is not allowed inside a transaction")
+            }
+            greet(greeting, &session)
+        } catch {
+            replies.error(bytes: error.message)
+        }
+    }
+
+    mutating func greet(_ greeting: Greeting, _ session: inout Session) {
+        guard session.access.user != nil else {
+            return replies.error(
+                "NOAUTH HELLO must be called with the client already authenticated, otherwise the "
+                    + "HELLO <proto> AUTH <user> <pass> option can be used to authenticate the "
+                    + "client and select the RESP protocol version at the same time")
+        }
+        session.version = greeting.version
         session.client.update {
-            $0.protocolVersion = version.rawValue
-            if let name { $0.name = name }
+            $0.protocolVersion = greeting.version.rawValue
+            if let name = greeting.name { $0.name = name }
         }
         replyHello(session)
     }
@@ -225,7 +258,7 @@ extension CommandProcessor {
         "ERR Client names cannot contain spaces, newlines or special characters."
     }
 
-    private func acceptedName(_ bytes: UnsafeRawBufferPointer) -> String? {
+    func acceptedName(_ bytes: UnsafeRawBufferPointer) -> String? {
         guard bytes.count <= Limits.clientNameBytesMax,
             bytes.allSatisfy({ (UInt8(ascii: "!")...UInt8(ascii: "~")).contains($0) })
         else { return nil }

@@ -121,6 +121,7 @@ struct ConfigParameter: Sendable {
         ConfigParameter(name: "proto-max-bulk-len") { _ in "\(Limits.bulkBytesMax)" },
         ConfigParameter(name: "save") { _ in "" },
         ConfigParameter(name: "tcp-keepalive") { _ in "300" },
+        ConfigParameter(name: "tls-port") { "\($0.tlsPort.load(ordering: .relaxed))" },
         ConfigParameter(
             name: "timeout",
             value: { "\($0.settings.idleSecondsMax.load(ordering: .relaxed))" },

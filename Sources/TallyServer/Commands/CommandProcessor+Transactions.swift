@@ -58,7 +58,7 @@ extension CommandProcessor {
             }
         }
         switch spec.id {
-        case .add, .alter, .drop, .import, .backup, .withPosition, .atLeast:
+        case .add, .alter, .drop, .import, .backup, .withPosition, .atLeast, .authenticate:
             throw Refusal("ERR Command not allowed inside a transaction")
         default: break
         }

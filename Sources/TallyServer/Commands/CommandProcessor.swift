@@ -1,4 +1,5 @@
 import Synchronization
+import TallyAccess
 import TallyCore
 import TallyNode
 import TallyRESP
@@ -132,6 +133,7 @@ struct CommandProcessor: ~Copyable {
         _ bytes: UnsafeRawBufferPointer, of owner: Int, _ session: inout Session
     ) -> Progress {
         guard followSchema() else { return Progress(consumedBytes: 0, stop: .journalBusy) }
+        if session.access.version != server.access.users.version { followUsers(&session) }
         var offset = 0
         let repliesEnd = replies.byteCount + Limits.outputBytesMax
         while !session.isClosing, offset < bytes.count {
@@ -150,7 +152,15 @@ struct CommandProcessor: ~Copyable {
                 offset = bytes.count
                 break
             }
-            guard case .command(let byteCount) = found else { break }
+            guard case .command(let byteCount) = found else {
+                guard !isTooLong(bytes.count - offset, session) else {
+                    return refuseLongCommand(bytes.count, offset, owner, &session)
+                }
+                break
+            }
+            guard !isTooLong(byteCount, session) else {
+                return refuseLongCommand(bytes.count, offset, owner, &session)
+            }
             arguments = session.parser.arguments
             if arguments.count > 0 {
                 switch dispatch(owner, &session) {
@@ -175,6 +185,29 @@ struct CommandProcessor: ~Copyable {
         return Progress(consumedBytes: offset, stop: .inputEnd)
     }
 
+    /// Whether somebody unknown wants more memory than it takes to say who they are.
+    @inline(__always)
+    private mutating func isTooLong(_ byteCount: Int, _ session: borrowing Session) -> Bool {
+        byteCount > Limits.strangerCommandBytesMax && session.access.user == nil
+    }
+
+    private mutating func refuseLongCommand(
+        _ byteCount: Int, _ offset: Int, _ owner: Int, _ session: inout Session
+    ) -> Progress {
+        guard
+            replyAtOnce(
+                owner,
+                {
+                    $0.replies.error(
+                        "ERR Protocol error: commands before AUTH may have "
+                            + "\(Limits.strangerCommandBytesMax) bytes")
+                })
+        else { return presentAgain(from: offset, &session, .journalBusy) }
+        server.statistics.protocolErrors.wrappingAdd(1, ordering: .relaxed)
+        session.isClosing = true
+        return Progress(consumedBytes: byteCount, stop: .inputEnd)
+    }
+
     private func presentAgain(
         from offset: Int, _ session: inout Session, _ stop: Progress.Stop,
         _ missing: [NeededBlock] = []
@@ -195,6 +228,12 @@ struct CommandProcessor: ~Copyable {
         }
         let id = commands[index].id
         session.lastCommand = id
+        if !session.access.isUnrestricted || commands[index].isAdministration,
+            let refusal = refusal(of: index, arguments, &session)
+        {
+            session.transaction?.isBroken = true
+            return Dispatch(reject(owner, refusal, &session))
+        }
         if session.transaction != nil,
             let queued = dispatchInTransaction(server.specs[index], owner, &session)
         {
@@ -204,6 +243,8 @@ struct CommandProcessor: ~Copyable {
         case .once: return dispatchOnce(owner, &session)
         case .withPosition, .atLeast: return dispatchPositioned(id, owner, &session)
         case .waitForDisk: return dispatchWait(owner, &session)
+        case .authenticate: return dispatchLogin(owner, &session)
+        case .hello: return dispatchHello(owner, &session)
         default: break
         }
         let plan: ReplyPlan?
@@ -557,6 +598,13 @@ struct CommandProcessor: ~Copyable {
         let start = replies.byteCount
         sequence = 0
         encode(&self)
+        deliver(to: owner, from: start, commandCount: 1)
+        return true
+    }
+
+    /// What has been encoded since `start` is the reply to a command that reflects nothing.
+    mutating func replyAtOnce(_ owner: Int, from start: Int) -> Bool {
+        sequence = 0
         deliver(to: owner, from: start, commandCount: 1)
         return true
     }

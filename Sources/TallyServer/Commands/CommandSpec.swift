@@ -1,3 +1,5 @@
+import TallyAccess
+
 /// What a command is, apart from what it does: declared once in `CommandTable`, and read by
 /// dispatch, arity checks and everything that lists commands.
 struct CommandSpec: Sendable {
@@ -81,6 +83,32 @@ struct CommandSpec: Sendable {
         self.tips = tips
         self.subcommands = subcommands
         fullName = container.map { "\($0)|\(name)" } ?? name
+    }
+
+    /// What a user must be permitted for it.
+    var permission: Permission {
+        switch id {
+        case .flushAll, .flushDatabase, .import, .importStart, .importCommit, .importStatus: .admin
+        case .info, .lastSave, .describe, .watch: .read
+        // Those that client libraries send to whatever they are connected to.
+        case .clientNoEvict: []
+        default:
+            if flags.contains(.admin) || group == .schema {
+                .admin
+            } else if flags.contains(.write) {
+                .write
+            } else {
+                flags.contains(.readonly) ? .read : []
+            }
+        }
+    }
+
+    /// Whether it is about all keys, so that a user needs all of them.
+    var spansKeys: Bool {
+        switch id {
+        case .scan, .keys, .randomKey, .flushAll, .flushDatabase: true
+        default: false
+        }
     }
 
     /// The subcommand that `name` names in any case, nil if there is none.

@@ -3,8 +3,7 @@ enum CommandTable {
     /// Every command, in the order in which they are listed.
     static let all: [CommandSpec] =
         counterCommands + expiryCommands + keyspaceCommands + hashCommands + schemaCommands
-        + connectionCommands
-        + serverCommands
+        + connectionCommands + serverCommands + accessCommands
 
     /// The command called `name`, in lower case; a subcommand as `container|name`.
     static func find(_ name: String) -> CommandSpec? {
@@ -189,6 +188,10 @@ enum CommandTable {
         CommandSpec(
             "reset", .reset, arity: 1, [.noscript, .loading, .stale, .fast, .noAuth, .allowBusy],
             .connection, since: "6.2.0", "Resets the connection."),
+        CommandSpec(
+            "auth", .authenticate, arity: -2,
+            [.noscript, .loading, .stale, .fast, .noAuth, .allowBusy], .connection, since: "1.0.0",
+            "Authenticates the connection."),
         CommandSpec(
             "hello", .hello, arity: -1, [.noscript, .loading, .stale, .fast, .noAuth, .allowBusy],
             .connection, since: "6.0.0", "Handshakes with the server."),

@@ -1,4 +1,5 @@
 import Synchronization
+import TallyAccess
 import TallyNode
 import TallyRESP
 
@@ -34,11 +35,16 @@ struct Session: ~Copyable {
     var watched: WatchedKeys?
     /// What WAITAOF waits for.
     var wait: Wait?
+    /// Who this is, and what they may do.
+    var access: SessionAccess
+    /// An attempt to log in that is being checked.
+    var login: Login?
     /// Whether to close once all replies have left.
     var isClosing = false
 
-    init(client: ClientInfo) {
+    init(client: ClientInfo, users: UserDirectory) {
         self.client = client
+        access = SessionAccess(users)
     }
 
     /// Lets others know what waits for EXEC.

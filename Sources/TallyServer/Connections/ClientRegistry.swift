@@ -8,6 +8,7 @@ final class ClientInfo: Sendable {
     let address: String
     let localAddress: String
     let createdSeconds: UInt64
+    let isEncrypted: Bool
     private let channel: (any Channel)?
     private let details = Locked(Details())
     /// Uptime of the server when the connection last said something.
@@ -26,6 +27,7 @@ final class ClientInfo: Sendable {
 
     struct Details: Sendable {
         var name = ""
+        var user = ""
         var libraryName = ""
         var libraryVersion = ""
         var protocolVersion = 2
@@ -35,14 +37,20 @@ final class ClientInfo: Sendable {
 
     init(
         id: UInt64, address: String, localAddress: String, createdSeconds: UInt64,
-        channel: (any Channel)?
+        channel: (any Channel)?, isEncrypted: Bool = false
     ) {
         self.id = id
         self.address = address
         self.localAddress = localAddress
         self.createdSeconds = createdSeconds
         self.channel = channel
+        self.isEncrypted = isEncrypted
         activeSeconds = Atomic(createdSeconds)
+    }
+
+    /// The address without the port.
+    var host: String {
+        String(address.prefix(upTo: address.lastIndex(of: ":") ?? address.endIndex))
     }
 
     var current: Details { details.withLock { $0 } }
@@ -79,7 +87,8 @@ final class ClientInfo: Sendable {
             ("rbs", "0"), ("rbp", "0"), ("obl", "0"),
             ("oll", "0"), ("omem", "\(outputBytes.load(ordering: .relaxed))"),
             ("tot-mem", "0"), ("events", "r"),
-            ("cmd", command.flatMap(CommandNames.fullName) ?? "NULL"), ("user", "default"),
+            ("cmd", command.flatMap(CommandNames.fullName) ?? "NULL"),
+            ("user", details.user.isEmpty ? "(none)" : details.user),
             ("redir", "-1"), ("resp", "\(details.protocolVersion)"),
             ("lib-name", details.libraryName), ("lib-ver", details.libraryVersion),
             ("tot-cmds", "\(commandCount.load(ordering: .relaxed))"),

@@ -38,7 +38,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         self.loop = loop
         self.client = client
         server = loop.server
-        session = Session(client: client)
+        session = Session(client: client, users: server.access.users)
     }
 
     // MARK: Channel
@@ -57,7 +57,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     func channelActive(context: ChannelHandlerContext) {
-        socket = ReplySocket(context.channel)
+        // What is encrypted must pass through the channel.
+        if !client.isEncrypted { socket = ReplySocket(context.channel) }
         context.read()
     }
 

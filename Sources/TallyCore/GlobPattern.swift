@@ -1,18 +1,23 @@
 /// A glob as Redis matches it: `*`, `?`, `[abc]`, `[^a-z]` and `\` to escape.
-struct GlobPattern: Sendable {
+public struct GlobPattern: Sendable {
     private let pattern: [UInt8]
 
-    init(_ pattern: String) { self.init(bytes: Array(pattern.utf8)) }
+    /// The pattern that `pattern` spells.
+    public init(_ pattern: String) { self.init(bytes: Array(pattern.utf8)) }
 
-    init(bytes pattern: [UInt8]) { self.pattern = pattern }
+    /// The pattern that these bytes spell.
+    public init(bytes pattern: [UInt8]) { self.pattern = pattern }
 
     /// Whether `text` matches from its start to its end.
-    func matches(_ text: String) -> Bool { matches(bytes: Array(text.utf8)) }
+    public func matches(_ text: String) -> Bool { matches(bytes: Array(text.utf8)) }
+
+    /// Whether `text` matches from its start to its end.
+    public func matches(bytes text: [UInt8]) -> Bool { text.withUnsafeBytes { matches($0) } }
 
     /// Whether `text` matches from its start to its end.
     ///
     /// - Complexity: O(*n*·*m*): only the latest `*` is ever tried again.
-    func matches(bytes text: [UInt8]) -> Bool {
+    public func matches(_ text: UnsafeRawBufferPointer) -> Bool {
         var (p, t) = (0, 0)
         var star: (pattern: Int, text: Int)?
         while t < text.count {

@@ -51,6 +51,10 @@ public enum Limits {
     public static let handshakeMillisecondsMax: Int64 = 10_000
     /// Reply bytes that a connection may hold back without being counted.
     public static let connectionBytesUncounted = 64 << 10
+    /// Longest time that CLIENT PAUSE may ask for, milliseconds.
+    public static let pauseMillisecondsMax: UInt64 = 600_000
+    /// Bytes that a connection that monitors may leave unread before it is closed.
+    public static let monitorBytesMax = 16 << 20
     /// Longest client name, and longest library name or version, bytes.
     public static let clientNameBytesMax = 1024
 

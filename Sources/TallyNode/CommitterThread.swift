@@ -6,8 +6,8 @@ public import TallyStorage
 /// What happens to the journal while a node serves.
 public enum JournalEvent: Sendable {
     /// A group was written, and synced unless the user chose `none`: replies or commands may be
-    /// waiting for it.
-    case committed
+    /// waiting for it. It took so many nanoseconds.
+    case committed(nanoseconds: UInt64)
     /// A file is ready: commands may be waiting for it.
     case spaceReady
     /// The disk is full: once the files at hand are, writes are refused; reads go on. Commands may
@@ -64,16 +64,20 @@ public final class CommitterThread<D: Disk>: Sendable {
                 try keepSpace(&nextAttempt)
                 // Where cores are scarce, whoever is about to execute goes first: fewer, larger groups.
                 sched_yield()
+                let begun = committer.clock.monotonicNanoseconds()
                 if try committer.commit() {
-                    onEvent(.committed)
+                    onEvent(
+                        .committed(
+                            nanoseconds: committer.clock.monotonicNanoseconds() - begun))
                     pause()
                 } else {
                     waitForWork()
                 }
             }
             try settleRequest()
+            let begun = committer.clock.monotonicNanoseconds()
             try committer.close()
-            onEvent(.committed)
+            onEvent(.committed(nanoseconds: committer.clock.monotonicNanoseconds() - begun))
         } catch {
             onEvent(.failed(error))
         }

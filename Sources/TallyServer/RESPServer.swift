@@ -36,7 +36,11 @@ public final class RESPServer: Service, Sendable {
     }
 
     /// The journal has written a group: replies may leave. Called on the journal's thread.
-    public func journalCommitted() {
+    ///
+    /// - Parameter nanoseconds: How long writing it, and syncing it, took.
+    public func journalCommitted(nanoseconds: UInt64) {
+        context.latency.note(
+            .journal, nanoseconds: nanoseconds, seconds: context.clock.wallMilliseconds() / 1000)
         context.statistics.commitGroups.wrappingAdd(1, ordering: .relaxed)
         journalMoved()
     }

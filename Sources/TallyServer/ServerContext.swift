@@ -17,6 +17,12 @@ final class ServerContext: @unchecked Sendable {
     let cursors = ScanCursors()
     let settings: RuntimeSettings
     let failedLogins: FailedLogins
+    let slowLog = SlowLog()
+    let latency = LatencyMonitor()
+    let monitors = Monitors()
+    let pause = Pause()
+    let errors = ErrorStatistics()
+    private let loopStatistics = Locked<[CommandStatistics]>([])
     /// Bytes that all connections hold; see `Limits.connectionBytesMax`.
     let connectionBytes = Atomic<Int>(0)
     /// Where clients connect; what the system chose if the configuration left it to it.
@@ -84,6 +90,38 @@ final class ServerContext: @unchecked Sendable {
         }
         lookup = CommandLookup(specs.map(\.name))
         runID = (0..<5).map { _ in Self.hexadecimal(.random(in: 0 ... .max)) }.joined()
+    }
+
+    /// When the last checkpoint was made, or the server started, milliseconds since 1970.
+    var savedMilliseconds: UInt64 {
+        let milliseconds = UInt64(node.checkpoint.milliseconds)
+        return milliseconds == 0 ? startedMilliseconds : milliseconds
+    }
+
+    /// Room for the counts of another loop.
+    func makeCommandStatistics() -> CommandStatistics {
+        let statistics = CommandStatistics(commandCount: specs.count)
+        loopStatistics.withLock { $0.append(statistics) }
+        return statistics
+    }
+
+    /// How often each command that was called was, and how long it took, nanoseconds.
+    var commandStatistics: [(name: String, calls: UInt64, nanoseconds: UInt64)] {
+        let loops = loopStatistics.withLock { $0 }
+        return specs.indices.compactMap { index in
+            var sum: (calls: UInt64, nanoseconds: UInt64) = (0, 0)
+            for loop in loops {
+                let read = loop.read(index)
+                sum = (sum.calls + read.calls, sum.nanoseconds + read.nanoseconds)
+            }
+            return sum.calls == 0 ? nil : (specs[index].name, sum.calls, sum.nanoseconds)
+        }
+    }
+
+    func resetStatistics() {
+        statistics.reset()
+        errors.reset()
+        for loop in loopStatistics.withLock({ $0 }) { loop.reset() }
     }
 
     var uptimeSeconds: UInt64 {

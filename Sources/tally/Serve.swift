@@ -225,7 +225,7 @@ private struct Server {
 
     private func handle(_ event: JournalEvent, _ server: RESPServer, _ logger: Logger) {
         switch event {
-        case .committed: server.journalCommitted()
+        case .committed(let nanoseconds): server.journalCommitted(nanoseconds: nanoseconds)
         case .spaceReady: server.journalMoved()
         case .spaceExhausted(let error):
             logger.error(

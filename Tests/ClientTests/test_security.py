@@ -80,7 +80,7 @@ PERMISSIONS = {
 NEEDED = {
     "read": """
         get mget exists touch type strlen ttl pttl expiretime pexpiretime scan keys randomkey dbsize hget
-        hmget hgetall hkeys hvals hlen hexists hstrlen hscan describe info lastsave watch
+        hmget hgetall hkeys hvals hlen hexists hstrlen hscan describe info lastsave watch lolwut memory|stats memory|doctor
         object|encoding object|refcount object|idletime object|freq memory|usage""",
     "write": """
         incr decr incrby decrby increx set setnx getset getdel mset msetnx del unlink getex setex psetex expire
@@ -88,7 +88,9 @@ NEEDED = {
     "admin": """
         flushall flushdb add alter drop import|start import|commit import|status backup|start
         backup|status bgsave config|get config|set config|resetstat config|help client|list client|kill
-        acl|users acl|list acl|getuser acl|load acl|dryrun acl|setuser acl|deluser acl|save""",
+        acl|users acl|list acl|getuser acl|load acl|dryrun acl|setuser acl|deluser acl|save slowlog|get
+        slowlog|len slowlog|reset latency|latest latency|history latency|reset latency|doctor monitor
+        client|pause client|unpause client|unblock""",
 }
 NEEDED_BY = {name: kind for kind, names in NEEDED.items() for name in names.split()}
 SPANNING = {"scan", "keys", "randomkey", "flushall", "flushdb"}

@@ -10,7 +10,7 @@ enum CommandID: UInt8, Sendable {
     case timeToLive, timeToLiveMilliseconds, expireTime, expireTimeMilliseconds
     case scan, keys, randomKey, hashScan, copy, rename, renameIfAbsent
     case objectReferences, objectIdleTime, objectFrequency
-    case memory, memoryUsage, memoryHelp
+    case memory, memoryUsage, memoryStatistics, memoryDoctor, memoryPurge, memoryHelp
     case databaseSize, flushDatabase, flushAll, incrementExtended
 
     // Records
@@ -25,12 +25,17 @@ enum CommandID: UInt8, Sendable {
     case accessGenerate, accessLoad, accessDryRun, accessRefused, accessHelp
     case client, clientID, clientInfo, clientList, clientSetName, clientGetName, clientSetInfo
     case clientReply, clientNoEvict, clientNoTouch, clientKill, clientHelp
+    case clientPause, clientUnpause, clientUnblock, clientTracking, clientTrackingInfo
+    case clientGetRedirection
 
     case multi, execute, discard, watch, unwatch, once
     case withPosition, atLeast, wait, waitForDisk
 
     // Server
     case time, info, backgroundSave, lastSave
+    case slowLog, slowLogGet, slowLogLength, slowLogReset, slowLogHelp
+    case latency, latencyLatest, latencyHistory, latencyReset, latencyDoctor, latencyHelp
+    case monitor, role, lolwut
     case backup, backupStart, backupStatus
     case command, commandCount, commandInfo, commandDocs, commandList, commandGetKeys, commandHelp
     case config, configGet, configSet, configResetStatistics, configHelp

@@ -35,7 +35,7 @@ extension CommandProcessor {
         case .backgroundSave: backgroundSave()
         case .backupStart: startBackup()
         case .backupStatus: backupStatus()
-        case .lastSave: replies.integer(Int64(server.node.checkpoint.milliseconds / 1000))
+        case .lastSave: replies.integer(Int64(server.savedMilliseconds / 1000))
         case .describe: describe()
         case .scan: scan()
         case .keys: keys()
@@ -102,7 +102,7 @@ extension CommandProcessor {
         case .configSet: configSet()
         case .configResetStatistics:
             publishCounts()
-            server.statistics.reset()
+            server.resetStatistics()
             replies.simple("OK")
         case .clientHelp: help("client")
         case .commandHelp: help("command")
@@ -110,12 +110,12 @@ extension CommandProcessor {
         case .objectHelp: help("object")
         case .memoryHelp: help("memory")
         case .accessHelp: help("acl")
+        case .slowLogHelp: help("slowlog")
+        case .latencyHelp: help("latency")
         case .accessWhoAmI, .accessUsers, .accessList, .accessGetUser, .accessCategories,
             .accessGenerate, .accessLoad, .accessDryRun, .accessRefused:
             runAccess(id, session)
-        default:
-            // A container without a subcommand never gets here: its arity forbids it.
-            replies.error("ERR syntax error")
+        default: runIntrospection(id, &session)
         }
     }
 
@@ -154,6 +154,7 @@ extension CommandProcessor {
 
     private mutating func reset(_ session: inout Session) {
         endTransaction(&session)
+        server.monitors.remove(session.client)
         session.access = SessionAccess(server.access.users)
         session.version = .two
         session.hasTurnedRepliesOn = session.replyMode == .off

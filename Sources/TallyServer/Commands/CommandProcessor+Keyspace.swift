@@ -59,7 +59,7 @@ extension CommandProcessor {
         do throws(Refusal) {
             let number = try cursor(1)
             let options = try scanOptions(from: 2, isHash: false)
-            var place: Node.KeyspacePlace? = Node.KeyspacePlace()
+            var place: Node.Node.KeyspacePlace? = Node.Node.KeyspacePlace()
             if number > 0 {
                 place = server.cursors.find(number)
                 guard place != nil else {
@@ -114,7 +114,7 @@ extension CommandProcessor {
             )
         }
         let pattern = GlobPattern(bytes: Array(arguments[1]))
-        var place: Node.KeyspacePlace? = Node.KeyspacePlace()
+        var place: Node.Node.KeyspacePlace? = Node.Node.KeyspacePlace()
         var names: Set<[UInt8]> = []
         while place != nil {
             let walked = server.node.walk(&place, .all, limit: 1024)
@@ -132,22 +132,35 @@ extension CommandProcessor {
 
     /// `RANDOMKEY`
     mutating func randomKey(_ version: RESPVersion) {
-        for _ in 0..<64 {
-            var random = UInt64.random(in: 0 ... .max)
-            var place = server.node.randomPlace(random)
-            random = .random(in: 0 ... .max)
+        for _ in 0..<16 {
+            var place = server.node.randomPlace(.random(in: 0 ... .max))
             guard place != nil else { return replies.null(version) }
-            // Not always the first of a block.
-            let walked = server.node.walk(&place, .all, limit: 1 + Int(random % 64))
-            noteSequence(walked.sequence)
-            if walked.keys.isEmpty, let missing = walked.missing {
-                return missingBlocks.append(missing)
-            }
-            if let key = walked.keys.last, let name = name(of: key) {
-                return name.withUnsafeBytes { replies.bulk($0) }
-            }
+            if replyKey(from: &place) { return }
+        }
+        // Few keys, or all of them before those places: the first that there is.
+        var place: Node.KeyspacePlace? = Node.KeyspacePlace()
+        while place != nil {
+            if replyKey(from: &place) { return }
         }
         replies.null(version)
+    }
+
+    /// Replies with a key behind a place, or asks for the block that it needs.
+    ///
+    /// - Returns: false if there is no key nearby.
+    private mutating func replyKey(from place: inout Node.KeyspacePlace?) -> Bool {
+        // Not always the first of a block.
+        let walked = server.node.walk(&place, .all, limit: .random(in: 1...64))
+        noteSequence(walked.sequence)
+        if walked.keys.isEmpty, let missing = walked.missing {
+            missingBlocks.append(missing)
+            return true
+        }
+        guard let name = walked.keys.reversed().lazy.compactMap({ name(of: $0) }).first else {
+            return false
+        }
+        name.withUnsafeBytes { replies.bulk($0) }
+        return true
     }
 
     /// `HSCAN key cursor [MATCH pattern] [COUNT count] [NOVALUES]`: everything at once.

@@ -1,3 +1,4 @@
+import TallyAccess
 import TallyCore
 import TallyRESP
 
@@ -48,8 +49,11 @@ extension CommandProcessor {
         case id(UInt64)
         case address(String)
         case localAddress(String)
-        /// All connections, or none: there is one user, and one type of client.
+        case user(String)
+        /// All connections, or none: there is one type of client.
         case all(Bool)
+        /// Those that have been there at least so long.
+        case createdSeconds(upTo: UInt64)
         case skipsSelf(Bool)
 
         func admits(_ client: ClientInfo) -> Bool {
@@ -57,7 +61,9 @@ extension CommandProcessor {
             case .id(let id): client.id == id
             case .address(let address): client.address == address
             case .localAddress(let address): client.localAddress == address
+            case .user(let name): client.current.user == name
             case .all(let isAll): isAll
+            case .createdSeconds(let seconds): client.createdSeconds <= seconds
             case .skipsSelf: true
             }
         }
@@ -75,16 +81,24 @@ extension CommandProcessor {
         if name.equalsIgnoringCase("addr") { return .address(value.text) }
         if name.equalsIgnoringCase("laddr") { return .localAddress(value.text) }
         if name.equalsIgnoringCase("user") {
-            guard value.text == "default" else {
+            guard server.access.users.current.users.find(value.text) != nil else {
                 throw Refusal("ERR No such user '\(value.prefixText(128))'")
             }
-            return .all(true)
+            return .user(value.text)
         }
         if name.equalsIgnoringCase("type") {
             guard let isNormal = Self.isNormalType(value) else {
                 throw Refusal("ERR Unknown client type '\(value.prefixText(128))'")
             }
             return .all(isNormal)
+        }
+        if name.equalsIgnoringCase("maxage") {
+            guard let seconds = Decimal.parse(value), seconds > 0 else {
+                throw Refusal("ERR maxage is not an integer or out of range")
+            }
+            let uptime = server.uptimeSeconds
+            guard uptime >= UInt64(seconds) else { return .all(false) }
+            return .createdSeconds(upTo: uptime - UInt64(seconds))
         }
         if name.equalsIgnoringCase("skipme") {
             if value.equalsIgnoringCase("yes") { return .skipsSelf(true) }

@@ -99,6 +99,30 @@ struct ConfigParameter: Sendable {
         ConfigParameter(name: "databases") { _ in "1" },
         ConfigParameter(name: "dir") { $0.configuration.dataDirectory },
         ConfigParameter(name: "durability") { $0.configuration.durability.description },
+        ConfigParameter(
+            name: "latency-monitor-threshold",
+            value: { "\($0.latency.thresholdMilliseconds.load(ordering: .relaxed))" },
+            prepare: { text, server in
+                integer(text, in: 0...1_000_000).map { value in
+                    { server.latency.thresholdMilliseconds.store(value, ordering: .relaxed) }
+                }
+            }),
+        ConfigParameter(
+            name: "slowlog-log-slower-than",
+            value: { "\($0.slowLog.thresholdMicroseconds.load(ordering: .relaxed))" },
+            prepare: { text, server in
+                integer(text, in: -1...1_000_000_000).map { value in
+                    { server.slowLog.thresholdMicroseconds.store(value, ordering: .relaxed) }
+                }
+            }),
+        ConfigParameter(
+            name: "slowlog-max-len",
+            value: { "\($0.slowLog.countMax.load(ordering: .relaxed))" },
+            prepare: { text, server in
+                integer(text, in: 0...10_000).map { value in
+                    { server.slowLog.countMax.store(value, ordering: .relaxed) }
+                }
+            }),
         ConfigParameter(name: "io-threads") { "\($0.configuration.threads)" },
         ConfigParameter(
             name: "maxclients",

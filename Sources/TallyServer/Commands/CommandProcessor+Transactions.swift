@@ -110,6 +110,7 @@ extension CommandProcessor {
         let isSilent = isLastPlanSilent
         for (plan, command) in zip(plans, queued.commands) {
             arguments = command.arguments
+            commandIndex = findCommand(arguments[0]) ?? commandIndex
             let made: ReplyPlan
             switch plan {
             case .operations(let plan): made = plan

@@ -22,6 +22,13 @@ struct CommandProcessor: ~Copyable {
     private(set) var deliveries: [Delivery] = []
     /// What has happened since it was last taken.
     var counts = Counts()
+    private let statistics: CommandStatistics
+    /// The command at hand, by its place in the table.
+    var commandIndex = 0
+    /// The command of the batch that has most operations, if any has many.
+    private var largest: (count: UInt32, arguments: [[UInt8]], client: ClientInfo)?
+    /// Whether somebody monitors, or commands are paused.
+    private var isSpied = false
 
     /// How the operations in `batch` become replies.
     private var plans: UnsafeMutablePointer<ReplyPlan>
@@ -75,6 +82,7 @@ struct CommandProcessor: ~Copyable {
         lookup = server.lookup
         commands = server.commands
         batch = server.node.makeBatch()
+        statistics = server.makeCommandStatistics()
         catalog = FamilyCatalog(Schema(), version: 0)
         planCapacity = Self.batchCountMax + 1
         plans = .allocate(capacity: planCapacity)
@@ -133,6 +141,7 @@ struct CommandProcessor: ~Copyable {
         _ bytes: UnsafeRawBufferPointer, of owner: Int, _ session: inout Session
     ) -> Progress {
         guard followSchema() else { return Progress(consumedBytes: 0, stop: .journalBusy) }
+        isSpied = server.monitors.isActive || server.pause.isSet
         if session.access.version != server.access.users.version { followUsers(&session) }
         var offset = 0
         let repliesEnd = replies.byteCount + Limits.outputBytesMax
@@ -164,7 +173,7 @@ struct CommandProcessor: ~Copyable {
             arguments = session.parser.arguments
             if arguments.count > 0 {
                 switch dispatch(owner, &session) {
-                case .done: break
+                case .done: session.isPresentedAgain = false
                 case .busy: return presentAgain(from: offset, &session, .journalBusy)
                 case .missing(let blocks):
                     return presentAgain(from: offset, &session, .blocksMissing, blocks)
@@ -213,6 +222,7 @@ struct CommandProcessor: ~Copyable {
         _ missing: [NeededBlock] = []
     ) -> Progress {
         session.parser = RESPParser()
+        session.isPresentedAgain = true
         return Progress(consumedBytes: offset, stop: stop, missing: missing)
     }
 
@@ -228,12 +238,14 @@ struct CommandProcessor: ~Copyable {
         }
         let id = commands[index].id
         session.lastCommand = id
+        commandIndex = index
         if !session.access.isUnrestricted || commands[index].isAdministration,
             let refusal = refusal(of: index, arguments, &session)
         {
             session.transaction?.isBroken = true
             return Dispatch(reject(owner, refusal, &session))
         }
+        if isSpied, let held = dispatchSpied(index, session) { return held }
         if session.transaction != nil,
             let queued = dispatchInTransaction(server.specs[index], owner, &session)
         {
@@ -261,8 +273,20 @@ struct CommandProcessor: ~Copyable {
         if let waiting = dispatchWhereCold(first: Int(plan.first), owner, &session) {
             return waiting
         }
+        if plan.count >= Self.manyOperations { noteMany(plan, session) }
         note(plan, owner, &session)
         return .done
+    }
+
+    /// Operations from which on a command may be why its batch takes long.
+    private static var manyOperations: UInt32 { 64 }
+
+    @inline(never)
+    private mutating func noteMany(_ plan: ReplyPlan, _ session: borrowing Session) {
+        guard plan.count > largest?.count ?? 0 else { return }
+        largest = (
+            plan.count, SlowLog.shorten(arguments.count) { arguments[$0] }, session.client
+        )
     }
 
     /// Applies what came before, because a schema's change is judged by what that leaves.
@@ -333,7 +357,13 @@ struct CommandProcessor: ~Copyable {
         let start = replies.byteCount
         let mode = session.takeReplyMode()
         sequence = 0
+        let begun = server.clock.monotonicNanoseconds()
         runSelected(id, index, &session)
+        let nanoseconds = server.clock.monotonicNanoseconds() - begun
+        statistics.note(index, nanoseconds: nanoseconds)
+        noteDuration(nanoseconds) {
+            (SlowLog.shorten(arguments.count) { arguments[$0] }, session.client)
+        }
         guard missingBlocks.isEmpty else {
             // It comes again.
             session.replyMode = mode
@@ -382,6 +412,7 @@ struct CommandProcessor: ~Copyable {
         _ owner: Int, _ refusal: Refusal, _ session: inout Session
     ) -> Bool {
         guard flush() else { return false }
+        server.errors.note(refusal.message)
         guard session.takeReplyMode() == .on else { return true }
         return replyAtOnce(owner) { $0.replies.error(bytes: refusal.message) }
     }
@@ -403,6 +434,9 @@ struct CommandProcessor: ~Copyable {
     }
 
     func unknown() -> Refusal {
+        if let reason = AbsentCommands.reason(arguments[0]) {
+            return Refusal("ERR unknown command '\(arguments[0].text)': \(reason)")
+        }
         var shown: [UInt8] = []
         for index in 1..<max(1, arguments.count) where shown.count < 128 {
             let argument = arguments[index].prefix(128 - shown.count)
@@ -439,6 +473,7 @@ struct CommandProcessor: ~Copyable {
     mutating func append(_ plan: ReplyPlan, isSilent: Bool) {
         if planCount == planCapacity { growPlans() }
         (plans + planCount).initialize(to: plan)
+        plans[planCount].command = UInt16(truncatingIfNeeded: commandIndex)
         if isSilent { plans[planCount].isSilent = true }
         planCount &+= 1
     }
@@ -478,6 +513,7 @@ struct CommandProcessor: ~Copyable {
     ///   the next attempt.
     mutating func flush() -> Bool {
         guard planCount > 0 else { return true }
+        let begun = server.clock.monotonicNanoseconds()
         guard node.execute(&batch) == .done else { return false }
         for index in stretches.indices {
             let stretch = stretches[index]
@@ -496,6 +532,7 @@ struct CommandProcessor: ~Copyable {
             deliver(
                 to: stretch.owner, from: start, commandCount: planEnd &- stretch.planStart)
         }
+        noteBatch(server.clock.monotonicNanoseconds() - begun)
         planCount = 0
         stretches.removeAll(keepingCapacity: true)
         batch.removeAll()
@@ -508,6 +545,22 @@ struct CommandProcessor: ~Copyable {
             readSchema()
         }
         return true
+    }
+
+    /// Counts the commands of a batch, which have shared its time.
+    @inline(__always)
+    private mutating func noteBatch(_ nanoseconds: UInt64) {
+        let share = nanoseconds / UInt64(planCount)
+        for plan in 0..<planCount {
+            statistics.note(Int(plans[plan].command), nanoseconds: share)
+        }
+        noteDuration(nanoseconds) {
+            if let largest { return (largest.arguments, largest.client) }
+            let name = Array(server.specs[Int(plans[0].command)].name.utf8)
+            let others = "(one of a batch of \(planCount) commands)"
+            return (planCount == 1 ? [name] : [name, Array(others.utf8)], nil)
+        }
+        if largest != nil { largest = nil }
     }
 
     /// Encodes the reply of one command, and moves `plan` behind its plans.

@@ -43,6 +43,15 @@ extension CommandTable {
                     since: "4.0.0", "Estimates the memory usage of a key.",
                     container: "memory"),
                 CommandSpec(
+                    "stats", .memoryStatistics, arity: 2, [.readonly], .server, since: "4.0.0",
+                    "Returns what takes memory, bytes.", container: "memory"),
+                CommandSpec(
+                    "doctor", .memoryDoctor, arity: 2, [.readonly], .server, since: "4.0.0",
+                    "Returns a report in words.", container: "memory"),
+                CommandSpec(
+                    "purge", .memoryPurge, arity: 2, [], .server, since: "4.0.0",
+                    "Accepted for compatibility: memory goes back by itself.", container: "memory"),
+                CommandSpec(
                     "help", .memoryHelp, arity: 2, [.loading, .stale], .server, since: "4.0.0",
                     "Returns helpful text about the different subcommands.", container: "memory"),
             ]),

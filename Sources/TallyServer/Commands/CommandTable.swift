@@ -3,7 +3,7 @@ enum CommandTable {
     /// Every command, in the order in which they are listed.
     static let all: [CommandSpec] =
         counterCommands + expiryCommands + keyspaceCommands + hashCommands + schemaCommands
-        + connectionCommands + serverCommands + accessCommands
+        + connectionCommands + serverCommands + accessCommands + introspectionCommands
 
     /// The command called `name`, in lower case; a subcommand as `container|name`.
     static func find(_ name: String) -> CommandSpec? {
@@ -224,6 +224,20 @@ enum CommandTable {
                     "kill", .clientKill, -3, "2.4.0", "Terminates open connections.",
                     isAdmin: true,
                     complexity: "O(N) where N is the number of client connections"),
+                client(
+                    "pause", .clientPause, -3, "3.0.0", "Has commands wait for a time.",
+                    isAdmin: true),
+                client(
+                    "unpause", .clientUnpause, 2, "6.2.0", "Has commands wait no longer.",
+                    isAdmin: true),
+                client(
+                    "unblock", .clientUnblock, -3, "5.0.0", "Returns 0: no command blocks.",
+                    isAdmin: true),
+                client(
+                    "tracking", .clientTracking, -3, "6.0.0",
+                    "Refused but for OFF: what clients cache is not tracked."),
+                client("trackinginfo", .clientTrackingInfo, 2, "6.2.0", "Tells that it is off."),
+                client("getredir", .clientGetRedirection, 2, "6.0.0", "Returns -1."),
                 client(
                     "help", .clientHelp, 2, "5.0.0",
                     "Returns helpful text about the different subcommands."),

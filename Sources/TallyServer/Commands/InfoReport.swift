@@ -12,7 +12,12 @@ struct InfoReport {
     func text(_ names: [String]) -> String {
         let wantsAll =
             names.isEmpty || !Set(names).isDisjoint(with: ["all", "default", "everything"])
-        let chosen = sections.filter { wantsAll || names.contains($0.title.lowercased()) }
+        // As in Redis, what is long comes only if it is asked for.
+        let wantsMore = !Set(names).isDisjoint(with: ["all", "everything"])
+        let chosen = sections.filter { section in
+            names.contains(section.title.lowercased())
+                || wantsAll && (wantsMore || section.title != "Commandstats")
+        }
         return chosen.map { section in
             "# \(section.title)\r\n"
                 + section.fields.map { "\($0.0):\($0.1)\r\n" }.joined()
@@ -25,7 +30,7 @@ struct InfoReport {
         [
             serverSection, clientsSection, memorySection, residencySection, onceSection,
             persistenceSection, statsSection,
-            replicationSection, cpuSection, ("Modules", []), ("Errorstats", []),
+            replicationSection, cpuSection, ("Modules", []), commandSection, errorSection,
             ("Cluster", [("cluster_enabled", "0")]), keyspaceSection,
         ]
     }
@@ -131,7 +136,7 @@ struct InfoReport {
                 ("journal_pending_bytes", "\(server.node.pendingJournalBytes)"),
                 ("journal_space", server.node.isJournalFull ? "full" : "ok"),
                 ("rdb_bgsave_in_progress", server.node.isMakingCheckpoint ? "1" : "0"),
-                ("rdb_last_save_time", "\(server.node.checkpoint.milliseconds / 1000)"),
+                ("rdb_last_save_time", "\(server.savedMilliseconds / 1000)"),
                 ("scrubbed_segments", "\(server.node.scrubs.files)"),
                 ("damaged_segments", "\(server.node.scrubs.damaged)"),
                 ("checkpoint_sequence", "\(server.node.checkpoint.sequence)"),
@@ -171,6 +176,7 @@ struct InfoReport {
                 ("journal_groups", "\(statistics.commitGroups.load(ordering: .relaxed))"),
                 ("expired_keys", "\(server.node.expiredCount)"),
                 ("evicted_keys", "0"),
+                ("acl_access_denied_auth", "\(server.failedLogins.count)"),
             ]
         )
     }
@@ -195,6 +201,26 @@ struct InfoReport {
                 ("used_cpu_user", Self.seconds(usage.ru_utime)),
             ]
         )
+    }
+
+    private var commandSection: Section {
+        (
+            "Commandstats",
+            server.commandStatistics.map { name, calls, nanoseconds in
+                let microseconds = nanoseconds / 1000
+                let hundredths = nanoseconds / 10 / max(1, calls)
+                let fraction = hundredths % 100
+                return (
+                    "cmdstat_\(name)",
+                    "calls=\(calls),usec=\(microseconds),usec_per_call=\(hundredths / 100)."
+                        + (fraction < 10 ? "0" : "") + "\(fraction)"
+                )
+            }
+        )
+    }
+
+    private var errorSection: Section {
+        ("Errorstats", server.errors.all.map { ("errorstat_\($0.0)", "count=\($0.1)") })
     }
 
     private var keyspaceSection: Section {

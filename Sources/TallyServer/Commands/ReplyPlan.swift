@@ -90,6 +90,8 @@ struct ReplyPlan {
     let shape: Shape
     /// Whether nobody wants the reply.
     var isSilent = false
+    /// The command's place in the table.
+    var command: UInt16 = 0
     let first: UInt32
     let count: UInt32
     var detail: UInt32 = 0

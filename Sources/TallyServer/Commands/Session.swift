@@ -39,6 +39,8 @@ struct Session: ~Copyable {
     var access: SessionAccess
     /// An attempt to log in that is being checked.
     var login: Login?
+    /// Whether the command at hand has been presented before, and had to wait.
+    var isPresentedAgain = false
     /// Whether to close once all replies have left.
     var isClosing = false
 

@@ -63,6 +63,14 @@ final class ClientInfo: Sendable {
         lastCommand.store(command.rawValue, ordering: .relaxed)
     }
 
+    /// How a connection is sent what it has not asked for.
+    private let pushing = Locked<(@Sendable ([UInt8]) -> Void)?>(nil)
+
+    func setPush(_ push: (@Sendable ([UInt8]) -> Void)?) { pushing.withLock { $0 = push } }
+
+    /// Sends the connection something that it has not asked for, from any thread.
+    func push(_ bytes: [UInt8]) { pushing.withLock { $0 }?(bytes) }
+
     /// Ends the connection, from any thread.
     func close() {
         channel?.close(promise: nil)

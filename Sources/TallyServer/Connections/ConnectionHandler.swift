@@ -46,11 +46,16 @@ final class ConnectionHandler: ChannelInboundHandler {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         loop.add(self)
+        client.setPush { [weak loop = self.loop, number = ObjectIdentifier(self)] bytes in
+            loop?.push(bytes, to: number)
+        }
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
         self.context = nil
         loop.remove(self)
+        client.setPush(nil)
+        server.monitors.remove(client)
         server.clients.remove(client)
         server.connectionBytes.wrappingSubtract(countedBytes, ordering: .relaxed)
         countedBytes = 0
@@ -175,6 +180,19 @@ final class ConnectionHandler: ChannelInboundHandler {
         written.futureResult.assumeIsolated().whenComplete { _ in self.channelWrites -= 1 }
         context.writeAndFlush(
             wrapOutboundOut(context.channel.allocator.buffer(bytes: replies)), promise: written)
+    }
+
+    /// Sends what the client has not asked for; ends the connection if too much is left unread.
+    func push(_ bytes: [UInt8]) {
+        guard let context, !isClosing else { return }
+        if held.isEmpty {
+            bytes.withUnsafeBytes { send($0) }
+        } else {
+            bytes.withUnsafeBytes { held.append($0, sequence: 0, commandCount: 0) }
+        }
+        if held.byteCount + (isWritable ? 0 : bufferedBytes(context)) > Limits.monitorBytesMax {
+            context.close(promise: nil)
+        }
     }
 
     // MARK: Waiting

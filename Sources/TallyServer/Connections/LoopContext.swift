@@ -52,6 +52,11 @@ final class LoopContext: @unchecked Sendable {
         connections[ObjectIdentifier(connection)] = nil
     }
 
+    /// Sends a connection what it has not asked for, from any thread.
+    func push(_ bytes: [UInt8], to number: ObjectIdentifier) {
+        eventLoop.execute { self.connections[number]?.push(bytes) }
+    }
+
     /// Lets every connection finish what it has received, and then close.
     func drain() {
         isDraining = true

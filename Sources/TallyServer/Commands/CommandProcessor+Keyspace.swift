@@ -59,7 +59,7 @@ extension CommandProcessor {
         do throws(Refusal) {
             let number = try cursor(1)
             let options = try scanOptions(from: 2, isHash: false)
-            var place: Node.Node.KeyspacePlace? = Node.Node.KeyspacePlace()
+            var place: Node.KeyspacePlace? = Node.KeyspacePlace()
             if number > 0 {
                 place = server.cursors.find(number)
                 guard place != nil else {
@@ -114,7 +114,7 @@ extension CommandProcessor {
             )
         }
         let pattern = GlobPattern(bytes: Array(arguments[1]))
-        var place: Node.Node.KeyspacePlace? = Node.Node.KeyspacePlace()
+        var place: Node.KeyspacePlace? = Node.KeyspacePlace()
         var names: Set<[UInt8]> = []
         while place != nil {
             let walked = server.node.walk(&place, .all, limit: 1024)

@@ -11,6 +11,7 @@ need redis-cli redis-tools
 need redis-benchmark redis-tools
 need strace strace
 need openssl openssl
+need curl curl
 need zstd zstd
 need make make
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)

@@ -47,6 +47,12 @@ public enum Limits {
     /// Unfinished command bytes and unsent reply bytes that all connections together may hold; the
     /// connection that asks for more is closed with an error.
     public static let connectionBytesMax = 512 << 20
+    /// Longest body of a request of HTTP, bytes.
+    public static let requestBodyBytesMax = 1 << 20
+    /// Most keys of one request of HTTP.
+    public static let requestKeysMax = 10_000
+    /// Most increments of one request of HTTP: what became of them can still be remembered for its token.
+    public static let requestIncrementsMax = 2_000
     /// Longest time that a connection gets for its TLS handshake, milliseconds.
     public static let handshakeMillisecondsMax: Int64 = 10_000
     /// Reply bytes that a connection may hold back without being counted.

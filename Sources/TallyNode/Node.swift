@@ -305,6 +305,22 @@ public final class Node: @unchecked Sendable {
         return (count, sequence)
     }
 
+    /// What each partition has: its keys, its memory, bytes, its cold segments, and its latest change's group.
+    public var partitionStatistics:
+        [(keys: Int, changedBytes: Int, segmentBytes: Int, coldSegments: Int, sequence: UInt64)]
+    {
+        (0..<partitionCount).map { index in
+            locks[lockIndex(index)].withLock { _ in
+                let partition = partitions.partition(index)
+                let bytes = partition.pointee.tableBytes
+                return (
+                    partition.pointee.count, bytes.changed, bytes.segments,
+                    partition.pointee.coldCount, partition.pointee.lastSequence
+                )
+            }
+        }
+    }
+
     /// Calls `body` with every plain key, its counter and its deadline, one partition after the other,
     /// each locked meanwhile.
     public func forEachPlainKey(

@@ -317,8 +317,9 @@ public struct OperationBatch: ~Copyable {
             if operations[index].isWrite {
                 journalBytesMax -= Partition.journalBytesMax(operations[index])
             } else if operations[index].kind == .transaction,
-                let request = request(operations[index])
+                let request = request(operations[index]), request.wordCount > 0
             {
+                // One that was given up before its end has not been counted.
                 journalBytesMax -= request.journalBytesMax
             }
         }

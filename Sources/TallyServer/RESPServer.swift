@@ -1,3 +1,4 @@
+import CoreMetrics
 internal import Glibc
 public import Logging
 import NIOCore
@@ -15,6 +16,9 @@ public final class RESPServer: Service, Sendable {
     private let configuration: ServerConfiguration
     private let logger: Logger
     private let certificates: Certificates?
+    /// Executes commands that come by other ways.
+    public let commands: CommandService
+    private let isListening = Atomic<Bool>(false)
     private let loops = Locked<[LoopContext]>([])
 
     /// Longest time that connections get to finish when the server stops, milliseconds.
@@ -33,6 +37,7 @@ public final class RESPServer: Service, Sendable {
         self.certificates = certificates
         context = ServerContext(
             node: node, access: access, configuration: configuration, clock: clock, logger: logger)
+        commands = CommandService(server: context)
     }
 
     /// The journal has written a group: replies may leave. Called on the journal's thread.
@@ -41,6 +46,7 @@ public final class RESPServer: Service, Sendable {
     public func journalCommitted(nanoseconds: UInt64) {
         context.latency.note(
             .journal, nanoseconds: nanoseconds, seconds: context.clock.wallMilliseconds() / 1000)
+        context.metrics.journal.recordNanoseconds(Int64(clamping: nanoseconds))
         context.statistics.commitGroups.wrappingAdd(1, ordering: .relaxed)
         journalMoved()
     }
@@ -50,7 +56,36 @@ public final class RESPServer: Service, Sendable {
         loops.withLock { loops in
             for loop in loops { loop.wake() }
         }
+        commands.journalMoved()
     }
+
+    /// A checkpoint has been made.
+    public func checkpointFinished(milliseconds: UInt64, byteCount: Int) {
+        context.metrics.checkpoints.recordMilliseconds(Int64(clamping: milliseconds))
+        context.metrics.checkpointBytes.increment(by: byteCount)
+    }
+
+    /// Tells the metrics system everything that is kept elsewhere; to be called before it is asked.
+    public func updateMetrics() { context.metrics.update(context) }
+
+    /// What there is to know of each metric.
+    public static var metricsHelp: [String: String] { ServerMetrics.help }
+
+    /// Whether writes are refused because the journal's disk is full.
+    public var isJournalFull: Bool { context.node.isJournalFull }
+
+    /// What each partition has.
+    public var partitions: [PartitionStatus] {
+        context.node.partitionStatistics.enumerated().map { number, found in
+            PartitionStatus(
+                number: number, keys: found.keys, changedBytes: found.changedBytes,
+                segmentBytes: found.segmentBytes, coldSegments: found.coldSegments,
+                sequence: found.sequence)
+        }
+    }
+
+    /// Whether clients are served: false before it listens, and once it stops.
+    public var isServing: Bool { isListening.load(ordering: .relaxed) }
 
     /// Listens until it is shut down gracefully, then lets connections finish.
     ///
@@ -85,9 +120,11 @@ public final class RESPServer: Service, Sendable {
                     "tls": "\(isPlain ? "no" : "yes")", "threads": "\(configuration.threads)",
                 ])
         }
+        isListening.store(true, ordering: .relaxed)
         await withGracefulShutdownHandler { [channels] in
             for channel in channels { try? await channel.closeFuture.get() }
-        } onGracefulShutdown: { [channels] in
+        } onGracefulShutdown: { [channels, self] in
+            isListening.store(false, ordering: .relaxed)
             for channel in channels { channel.close(promise: nil) }
         }
         await drain(loops)
@@ -182,6 +219,22 @@ public final class RESPServer: Service, Sendable {
             for client in context.clients.all { client.close() }
         }
     }
+}
+
+/// What one partition has.
+public struct PartitionStatus: Encodable, Sendable {
+    /// Its number, from 0 on.
+    public let number: Int
+    /// Plain keys and records.
+    public let keys: Int
+    /// Memory of what has changed since the last checkpoint, bytes.
+    public let changedBytes: Int
+    /// Memory of segments, bytes.
+    public let segmentBytes: Int
+    /// Segments that are on disk only.
+    public let coldSegments: Int
+    /// The commit group of its latest change.
+    public let sequence: UInt64
 }
 
 /// Tells one connection too many so, and closes it.

@@ -18,6 +18,7 @@ final class ServerContext: @unchecked Sendable {
     let settings: RuntimeSettings
     let failedLogins: FailedLogins
     let slowLog = SlowLog()
+    let metrics = ServerMetrics()
     let latency = LatencyMonitor()
     let monitors = Monitors()
     let pause = Pause()
@@ -87,6 +88,11 @@ final class ServerContext: @unchecked Sendable {
         commands = .allocate(capacity: specs.count)
         for (index, spec) in specs.enumerated() {
             (commands + index).initialize(to: Command(spec))
+        }
+        access.setFailedLogins { [failedLogins, clock, startedNanoseconds] name, address in
+            failedLogins.note(
+                name, address: address,
+                nowSeconds: (clock.monotonicNanoseconds() - startedNanoseconds) / 1_000_000_000)
         }
         lookup = CommandLookup(specs.map(\.name))
         runID = (0..<5).map { _ in Self.hexadecimal(.random(in: 0 ... .max)) }.joined()

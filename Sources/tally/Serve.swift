@@ -1,7 +1,9 @@
 import ArgumentParser
+import CoreMetrics
 import Logging
 import ServiceLifecycle
 import TallyCore
+import TallyHTTP
 import TallyNode
 import TallyServer
 import TallyStorage
@@ -32,6 +34,10 @@ struct Serve: AsyncParsableCommand {
     var port: String?
     @Option(help: "Port for connections with TLS (default none).")
     var tlsPort: String?
+    @Option(help: "Port of the HTTP interface (default none).")
+    var httpPort: String?
+    @Option(help: "Port of the HTTP interface with TLS (default none).")
+    var httpsPort: String?
     @Option(help: "PEM file of the server's certificate.")
     var tlsCertificate: String?
     @Option(help: "PEM file of its private key.")
@@ -90,7 +96,8 @@ struct Serve: AsyncParsableCommand {
     private var flags: [String: String] {
         let given: [String: String?] = [
             "data": data, "host": host, "port": port, "threads": threads,
-            "tls-port": tlsPort, "tls-certificate": tlsCertificate, "tls-key": tlsKey,
+            "tls-port": tlsPort, "http-port": httpPort, "https-port": httpsPort,
+            "tls-certificate": tlsCertificate, "tls-key": tlsKey,
             "tls-client-ca": tlsClientCA, "users": users, "protected-mode": protectedMode,
             "durability": durability, "partitions": partitions, "clients-max": clientsMax,
             "idle-seconds-max": idleSecondsMax, "memory-limit": memoryLimit,
@@ -119,6 +126,10 @@ private struct Server {
         let clock = SystemClock()
         let access = try access(logger)
         let opening = try open(clock, logger)
+        let registry = PrometheusRegistry(help: RESPServer.metricsHelp)
+        if settings.httpPort != nil || settings.httpsPort != nil {
+            MetricsSystem.bootstrap(registry)
+        }
         let server = RESPServer(
             node: opening.node, access: access.control, certificates: access.certificates,
             configuration: serverConfiguration, clock: clock, logger: logger)
@@ -130,7 +141,13 @@ private struct Server {
             opening.checkpointer, node: opening.node, clock: clock,
             configuration: checkpointConfiguration,
             openDirectory: { (path) throws(DiskError) in try DirectoryDisk(path: path) },
-            onEvent: { report($0, logger) })
+            onEvent: { event in
+                report(event, logger)
+                if case .finished(_, _, let bytesWritten, let milliseconds) = event {
+                    server.checkpointFinished(
+                        milliseconds: milliseconds, byteCount: bytesWritten)
+                }
+            })
         checkpoints.start()
         let residency = ResidencyThread(
             opening.residency, node: opening.node, clock: clock,
@@ -143,7 +160,7 @@ private struct Server {
                 services: [
                     .init(service: ReloadService(control: access.control, logger: logger)),
                     .init(service: server),
-                ],
+                ] + interfaces(server, registry, access, logger).map { .init(service: $0) },
                 gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
         do {
             try await group.run()
@@ -160,6 +177,22 @@ private struct Server {
         checkpoints.stop()
         journal.stop()
         logger.info("stopped; the journal is sealed")
+    }
+
+    private func interfaces(
+        _ server: RESPServer, _ registry: PrometheusRegistry, _ access: ServerAccess,
+        _ logger: Logger
+    ) -> [HTTPInterface] {
+        [(settings.httpPort, nil), (settings.httpsPort, access.certificates)].compactMap {
+            (port, certificates) in
+            port.map {
+                HTTPInterface(
+                    server: server, registry: registry,
+                    configuration: .init(
+                        host: settings.host, port: $0, certificates: certificates),
+                    logger: logger)
+            }
+        }
     }
 
     private func access(_ logger: Logger) throws -> ServerAccess {

@@ -26,6 +26,9 @@ struct Settings: Sendable {
     var tlsKey = ""
     /// Whose certificates clients must have; empty if they need none.
     var tlsClientAuthorities = ""
+    /// Ports of the HTTP interface, without and with TLS; 0 lets the system choose, nil is none.
+    var httpPort: Int?
+    var httpsPort: Int?
     /// The file of users; empty if everybody may do everything.
     var users = ""
     /// Whether to refuse to be reached by others without passwords.
@@ -104,6 +107,8 @@ struct Settings: Sendable {
         },
         port("port") { $1.port = $0 },
         port("tls-port") { $1.tlsPort = $0 },
+        port("http-port") { $1.httpPort = $0 },
+        port("https-port") { $1.httpsPort = $0 },
         path("tls-certificate") { $1.tlsCertificate = $0 },
         path("tls-key") { $1.tlsKey = $0 },
         path("tls-client-ca") { $1.tlsClientAuthorities = $0 },
@@ -239,7 +244,7 @@ struct Settings: Sendable {
             }
         }
         guard !settings.data.isEmpty else { throw Invalid.missing(name: "data") }
-        if settings.tlsPort != nil {
+        if settings.tlsPort != nil || settings.httpsPort != nil {
             guard !settings.tlsCertificate.isEmpty else {
                 throw Invalid.missing(name: "tls-certificate")
             }

@@ -35,6 +35,16 @@ def declare(client):
         assert client.execute_command(*line.split()) == b"OK"
 
 
+def test_a_request_that_is_given_up_leaves_the_journal_awake(start_tally):
+    """What a refused request would have taken must not be missing for those behind it."""
+    client = start_tally("--durability", "always").client(socket_timeout=5)
+    declare(client)
+    for number in range(1, 101):
+        with pytest.raises(redis.ResponseError, match="no column"):
+            once(client, token(), "HINCRBY", "post:1", "absent", 1)
+        assert client.incr("k") == number
+
+
 COMMANDS = [
     ("INCR", "a"), ("INCRBY", "a", 5), ("DECR", "a"), ("SET", "a", 7), ("SET", "a", 8, "NX"),
     ("SET", "a", 9, "XX", "GET"), ("SETNX", "fresh", 1), ("GETSET", "a", 3), ("GETDEL", "a"),

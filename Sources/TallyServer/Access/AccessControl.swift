@@ -11,12 +11,31 @@ public struct AccessControl: Sendable {
     public let authenticator: Authenticator
     /// Reads users and certificates again; throws what an administrator should know.
     public let reload: @Sendable () throws -> Void
+    private let failedLogins = Shared()
+
+    /// Where failed logins are noted, once there is a server.
+    private final class Shared: Sendable {
+        private let note = Locked<(@Sendable (String, String) -> Void)?>(nil)
+
+        func withLock<Result>(
+            _ body: (inout (@Sendable (String, String) -> Void)?) -> Result
+        ) -> Result { note.withLock(body) }
+    }
+
+    func setFailedLogins(_ note: @escaping @Sendable (String, String) -> Void) {
+        failedLogins.withLock { $0 = note }
+    }
 
     /// - Parameter reload: Reads the users again and puts them into `users`.
     public init(users: UserDirectory, reload: @escaping @Sendable () throws -> Void) {
         self.users = users
         authenticator = Authenticator(users)
         self.reload = reload
+    }
+
+    /// Notes that somebody gave a wrong password: their name and address.
+    public func onFailedLogin(_ name: String, _ address: String) {
+        failedLogins.withLock { $0 }?(name, address)
     }
 
     /// Everybody may do everything.

@@ -1,5 +1,5 @@
 internal import NIOCore
-internal import NIOSSL
+public import NIOSSL
 internal import NIOTLS
 internal import TallyCore
 
@@ -23,7 +23,12 @@ public struct CertificateFiles: Sendable {
 /// What TLS connections are made with; read again when the files have changed.
 public final class Certificates: Sendable {
     private let files: CertificateFiles
-    private let current: Locked<NIOSSLContext>
+    private let current: Locked<Loaded>
+
+    private struct Loaded: Sendable {
+        let context: NIOSSLContext
+        let configuration: TLSConfiguration
+    }
 
     /// Why the files are of no use.
     public struct Unusable: Error, CustomStringConvertible {
@@ -36,22 +41,38 @@ public final class Certificates: Sendable {
     /// - Throws: `Unusable`.
     public init(_ files: CertificateFiles) throws(Unusable) {
         self.files = files
-        current = Locked(try Self.context(files))
+        current = Locked(try Self.load(files))
     }
 
     /// Reads the files again; new connections then have what is in them.
     ///
     /// - Throws: `Unusable`; then everything stays as it is.
     public func reload() throws(Unusable) {
-        let context = try Self.context(files)
-        current.withLock { $0 = context }
+        let loaded = try Self.load(files)
+        current.withLock { $0 = loaded }
     }
 
-    var context: NIOSSLContext { current.withLock { $0 } }
+    var context: NIOSSLContext { current.withLock { $0.context } }
 
-    private static func context(_ files: CertificateFiles) throws(Unusable) -> NIOSSLContext {
+    /// How others may set up TLS so that new connections have what was read last.
+    public var followingConfiguration: TLSConfiguration {
+        var configuration = current.withLock { $0.configuration }
+        configuration.sslContextCallback = { [self] _, promise in
+            var latest = NIOSSLContextConfigurationOverride()
+            let configuration = current.withLock { $0.configuration }
+            latest.certificateChain = configuration.certificateChain
+            latest.privateKey = configuration.privateKey
+            promise.succeed(latest)
+        }
+        return configuration
+    }
+
+    private static func load(_ files: CertificateFiles) throws(Unusable) -> Loaded {
         do {
-            return try NIOSSLContext(configuration: configuration(files))
+            let configuration = try configuration(files)
+            return Loaded(
+                context: try NIOSSLContext(configuration: configuration),
+                configuration: configuration)
         } catch let unusable as Unusable {
             throw unusable
         } catch {

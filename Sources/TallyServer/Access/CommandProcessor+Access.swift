@@ -213,8 +213,7 @@ extension CommandProcessor {
             session.client.update { $0.user = user.name }
             return Dispatch(replyTo(owner, &session, admitted))
         case .refused:
-            server.failedLogins.note(
-                name, address: session.client.address, nowSeconds: server.uptimeSeconds)
+            server.access.onFailedLogin(name, session.client.address)
             return Dispatch(
                 reject(
                     owner, Refusal("WRONGPASS invalid username-password pair or user is disabled."),

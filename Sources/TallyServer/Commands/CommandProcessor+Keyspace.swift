@@ -156,11 +156,12 @@ extension CommandProcessor {
             missingBlocks.append(missing)
             return true
         }
-        guard let name = walked.keys.reversed().lazy.compactMap({ name(of: $0) }).first else {
-            return false
+        for key in walked.keys.reversed() {
+            guard let name = name(of: key) else { continue }
+            name.withUnsafeBytes { replies.bulk($0) }
+            return true
         }
-        name.withUnsafeBytes { replies.bulk($0) }
-        return true
+        return false
     }
 
     /// `HSCAN key cursor [MATCH pattern] [COUNT count] [NOVALUES]`: everything at once.

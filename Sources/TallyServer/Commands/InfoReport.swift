@@ -249,7 +249,7 @@ struct InfoReport {
     }
 
     /// Memory that the process has in RAM, bytes.
-    private static var residentBytes: Int {
+    static var residentBytes: Int {
         guard let file = fopen("/proc/self/statm", "r") else { return 0 }
         defer { fclose(file) }
         var buffer = [UInt8](repeating: 0, count: 128)
@@ -257,5 +257,15 @@ struct InfoReport {
         let fields = String(decoding: buffer.prefix(count), as: UTF8.self).split(separator: " ")
         guard fields.count > 1, let pages = Int(fields[1]) else { return 0 }
         return pages * Int(getpagesize())
+    }
+
+    /// Files and connections that the process has open.
+    static var openFiles: Int {
+        guard let directory = opendir("/proc/self/fd") else { return 0 }
+        defer { closedir(directory) }
+        var count = 0
+        while readdir(directory) != nil { count += 1 }
+        // Itself, its parent, and the directory that is being read.
+        return max(0, count - 3)
     }
 }

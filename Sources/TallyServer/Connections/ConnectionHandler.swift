@@ -1,3 +1,4 @@
+import CoreMetrics
 import NIOCore
 import Synchronization
 import TallyCore
@@ -147,13 +148,21 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     /// Replies that reflect everything up to group `sequence`: sends them, or holds them back.
-    func deliver(_ replies: UnsafeRawBufferPointer, sequence: UInt64, commandCount: Int) {
+    ///
+    /// - Parameters:
+    ///   - began: When the turn that read their commands began, monotonic nanoseconds.
+    ///   - elapsed: How long ago that is.
+    func deliver(
+        _ replies: UnsafeRawBufferPointer, sequence: UInt64, commandCount: Int, began: UInt64,
+        elapsed: UInt64
+    ) {
         guard let context, !isClosing else { return }
         client.commandCount.wrappingAdd(UInt64(commandCount), ordering: .relaxed)
         if held.isEmpty, server.node.gate.admits(sequence) {
             send(replies)
+            server.metrics.replies.recordNanoseconds(Int64(clamping: elapsed))
         } else {
-            held.append(replies, sequence: sequence, commandCount: commandCount)
+            held.append(replies, sequence: sequence, commandCount: commandCount, began: began)
             if held.capacityBytes > Limits.connectionBytesUncounted { countBytes(context) }
             waitForJournal()
         }
@@ -188,7 +197,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         if held.isEmpty {
             bytes.withUnsafeBytes { send($0) }
         } else {
-            bytes.withUnsafeBytes { held.append($0, sequence: 0, commandCount: 0) }
+            bytes.withUnsafeBytes { held.append($0, sequence: 0, commandCount: 0, began: 0) }
         }
         if held.byteCount + (isWritable ? 0 : bufferedBytes(context)) > Limits.monitorBytesMax {
             context.close(promise: nil)
@@ -234,7 +243,11 @@ final class ConnectionHandler: ChannelInboundHandler {
     private func release() {
         guard !held.isEmpty else { return }
         // Sending may call this handler back, so `held` must be at rest meanwhile.
-        guard let admitted = held.takeAdmitted(where: server.node.gate.admits) else { return }
+        let now = server.clock.monotonicNanoseconds()
+        let admitted = held.takeAdmitted(where: server.node.gate.admits) { began in
+            server.metrics.replies.recordNanoseconds(Int64(clamping: now &- began))
+        }
+        guard let admitted else { return }
         admitted.withUnsafeReadableBytes { send($0) }
         _ = consume admitted
         held.reclaim()

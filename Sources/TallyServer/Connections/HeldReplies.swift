@@ -7,6 +7,8 @@ struct HeldReplies {
         var sequence: UInt64
         var byteCount: Int
         var commandCount: Int
+        /// When the turn that read the commands began, monotonic nanoseconds; 0 if there were none.
+        var began: UInt64
     }
 
     private var bytes = ByteBuffer()
@@ -26,7 +28,7 @@ struct HeldReplies {
 
     /// Holds replies that reflect everything up to group `sequence`.
     mutating func append(
-        _ replies: UnsafeRawBufferPointer, sequence: UInt64, commandCount: Int
+        _ replies: UnsafeRawBufferPointer, sequence: UInt64, commandCount: Int, began: UInt64 = 0
     ) {
         bytes.writeBytes(replies)
         self.commandCount += commandCount
@@ -36,18 +38,25 @@ struct HeldReplies {
             marks[last].commandCount += commandCount
         } else {
             marks.append(
-                Mark(sequence: sequence, byteCount: replies.count, commandCount: commandCount))
+                Mark(
+                    sequence: sequence, byteCount: replies.count, commandCount: commandCount,
+                    began: began))
         }
     }
 
     /// Takes out the replies that may leave, nil if there are none.
     ///
     /// They share memory with what stays: let go of them, then call `reclaim`.
-    mutating func takeAdmitted(where admits: (UInt64) -> Bool) -> ByteBuffer? {
+    ///
+    /// - Parameter onRelease: Called with when each one's turn began.
+    mutating func takeAdmitted(
+        where admits: (UInt64) -> Bool, _ onRelease: (UInt64) -> Void = { _ in }
+    ) -> ByteBuffer? {
         var byteCount = 0
         var released = 0
         for mark in marks {
             guard admits(mark.sequence) else { break }
+            if mark.began > 0 { onRelease(mark.began) }
             byteCount += mark.byteCount
             commandCount -= mark.commandCount
             released += 1

@@ -23,6 +23,8 @@ final class LoopContext: @unchecked Sendable {
     /// connection's index is its number as an owner.
     private var gathered: [(connection: ConnectionHandler, bytes: ByteBuffer)] = []
     private var isTurnEndScheduled = false
+    /// When the turn's first commands were read, on the monotonic clock.
+    private var turnBegan: UInt64 = 0
     /// Whether what has gathered cannot be executed until the journal moves.
     private(set) var isStalled = false
     private var endTurn: @Sendable () -> Void = {}
@@ -84,6 +86,7 @@ final class LoopContext: @unchecked Sendable {
     ) -> CommandProcessor.Progress.Stop {
         if isStalled { return .journalBusy }
         let owner = gathered.count
+        if turnBegan == 0 { turnBegan = server.clock.monotonicNanoseconds() }
         gathered.append((connection, bytes))
         // The bytes stay where they are while `gathered` shares them.
         let progress = bytes.withUnsafeReadableBytes {
@@ -132,6 +135,7 @@ final class LoopContext: @unchecked Sendable {
 
     /// Executes what has gathered, wakes the journal and hands out the replies.
     func finishTurn() {
+        defer { if gathered.isEmpty { turnBegan = 0 } }
         guard !isStalled, !gathered.isEmpty else { return }
         guard processor.flush() else { return stall() }
         server.node.wakeJournal()
@@ -141,10 +145,14 @@ final class LoopContext: @unchecked Sendable {
     }
 
     private func handOut() {
+        let elapsed =
+            processor.deliveries.isEmpty
+            ? 0 : server.clock.monotonicNanoseconds() &- turnBegan
         for delivery in processor.deliveries {
             gathered[delivery.owner].connection.deliver(
                 UnsafeRawBufferPointer(rebasing: processor.replies.encoded[delivery.bytes]),
-                sequence: delivery.sequence, commandCount: delivery.commandCount)
+                sequence: delivery.sequence, commandCount: delivery.commandCount,
+                began: turnBegan, elapsed: elapsed)
         }
         processor.removeDeliveries()
     }

@@ -22,7 +22,7 @@ struct ServerAccess: Sendable {
         let users = UserDirectory(
             settings.users.isEmpty ? .open : try UsersFile.read(settings.users))
         let certificates =
-            settings.tlsPort == nil
+            settings.tlsPort == nil && settings.httpsPort == nil
             ? nil
             : try Certificates(
                 CertificateFiles(

@@ -80,6 +80,7 @@ let package = Package(
             dependencies: [
                 "CTallyIntrinsics", "TallyCore", "TallyEngine", "TallyStorage", "TallyAccess",
                 "TallyNode", "TallyRESP", "TallyServer", "TallyHTTP",
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
@@ -103,7 +104,9 @@ let package = Package(
         test("TallyStorageTests", ["TallyCore", "TallyStorage"]),
         test("TallyAccessTests", ["TallyCore", "TallyAccess"]),
         test("TallyRESPTests", ["TallyCore", "TallyRESP"]),
-        test("TallyHTTPTests", ["TallyCore", "TallyHTTP"]),
+        test(
+            "TallyHTTPTests", ["TallyCore", "TallyHTTP"],
+            products: [.product(name: "CoreMetrics", package: "swift-metrics")]),
         test("TallyNodeTests", ["TallyCore", "TallyEngine", "TallyStorage", "TallyNode"]),
         test(
             "TallyServerTests",

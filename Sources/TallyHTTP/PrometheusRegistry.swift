@@ -36,10 +36,12 @@ public final class PrometheusRegistry: MetricsFactory {
 
     // MARK: Making
 
+    /// A counter; of the same label and dimensions the same.
     public func makeCounter(label: String, dimensions: [(String, String)]) -> any CounterHandler {
         counter(label, dimensions)
     }
 
+    /// The same for amounts that are no integers.
     public func makeFloatingPointCounter(
         label: String, dimensions: [(String, String)]
     ) -> any FloatingPointCounterHandler {
@@ -55,10 +57,12 @@ public final class PrometheusRegistry: MetricsFactory {
         return CounterSeries()
     }
 
+    /// A gauge.
     public func makeMeter(label: String, dimensions: [(String, String)]) -> any MeterHandler {
         gauge(label, dimensions)
     }
 
+    /// A histogram of values, or a gauge where nothing is aggregated.
     public func makeRecorder(
         label: String, dimensions: [(String, String)], aggregate: Bool
     ) -> any RecorderHandler {
@@ -72,6 +76,7 @@ public final class PrometheusRegistry: MetricsFactory {
         return GaugeSeries()
     }
 
+    /// A histogram of seconds.
     public func makeTimer(label: String, dimensions: [(String, String)]) -> any TimerHandler {
         let name = Self.name(label)
         return histogram(
@@ -100,11 +105,15 @@ public final class PrometheusRegistry: MetricsFactory {
         }
     }
 
-    // Series stay: a name that is used again goes on from where it was.
+    /// Nothing: series stay, and a name that is used again goes on from where it was.
     public func destroyCounter(_ handler: any CounterHandler) {}
+    /// Nothing, as for counters.
     public func destroyFloatingPointCounter(_ handler: any FloatingPointCounterHandler) {}
+    /// Nothing, as for counters.
     public func destroyMeter(_ handler: any MeterHandler) {}
+    /// Nothing, as for counters.
     public func destroyRecorder(_ handler: any RecorderHandler) {}
+    /// Nothing, as for counters.
     public func destroyTimer(_ handler: any TimerHandler) {}
 
     private static func name(_ label: String) -> String {

@@ -26,6 +26,7 @@ struct Tally: AsyncParsableCommand {
         subcommands: [
             Serve.self, ReplayCommand.self, JournalCommand.self, CheckCommand.self,
             ImportCommand.self, ExportCommand.self, BackupCommand.self, RestoreCommand.self,
-            PasswordCommand.self,
+            PasswordCommand.self, IncrementCommand.self, GetCommand.self, GetManyCommand.self,
+            DescribeCommand.self, WatchCommand.self, TopCommand.self, StatusCommand.self,
         ])
 }

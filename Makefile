@@ -12,7 +12,7 @@ TEST_FLAGS := --explicit-target-dependency-import-check error
 PRODUCT := .build/release/tally
 PYTHON := .venv/bin/python
 
-.PHONY: build run test unit clients sim sanitize fuzz bench bench-dense bench-cold bench-engine lint clean
+.PHONY: build run test unit clients sim sanitize fuzz bench bench-dense bench-cold bench-engine lint manual clean
 
 build:
 	swift build $(PRODUCT_FLAGS)
@@ -73,6 +73,10 @@ bench-cold: build
 bench-engine:
 	swift build $(filter-out --product tally,$(PRODUCT_FLAGS)) --product EngineBenchmark
 	.build/release/EngineBenchmark
+
+# The man page, from what the program tells of its commands.
+manual: build
+	python3 Scripts/make-manual.py $(PRODUCT) > docs/man/tally.1
 
 lint:
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests

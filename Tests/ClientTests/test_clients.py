@@ -1,7 +1,10 @@
 """Clients that people use work unchanged."""
 
+import re
 import socket
 import subprocess
+import sys
+from pathlib import Path
 
 import hiredis
 import pytest
@@ -303,3 +306,71 @@ def test_redis_benchmark(shared_tally, pipeline):
             assert client.mget("a", "b") == [b"1", b"2"]
         elif "SET" in workload:
             assert 900 < client.dbsize() <= 1000
+
+
+def test_every_command_of_redis_is_there_or_says_why_not(shared_tally, redis_server):
+    page = (Path(__file__).parents[2] / "docs/redis-compatibility.md").read_text()
+    named = set(re.findall(r"[A-Z0-9_-]+", page))
+    ours = {name.decode() for name in shared_tally.client().command_list() if b"|" not in name}
+    theirs = {name.decode() for name in redis_server.client().command_list() if b"|" not in name}
+    with RawConnection(shared_tally.port) as connection:
+        for name in sorted(theirs):
+            assert name.upper() in named, f"{name} is not in docs/redis-compatibility.md"
+            if name not in ours:
+                reply = connection.call(name, "x").decode()
+                assert reply.startswith(f"-ERR unknown command '{name}': "), reply
+    # What is there beyond Redis is another page's.
+    assert ours - theirs == {
+        "add", "alter", "atleast", "backup", "describe", "drop", "import", "increx", "once", "waitaof",
+        "withposition"}
+
+
+def test_django_cache_and_ratelimit(tally):
+    """Django's own cache backend for Redis, and a limiter that counts in it."""
+    program = f"""
+import django
+from django.conf import settings
+settings.configure(
+    CACHES={{"default": {{"BACKEND": "django.core.cache.backends.redis.RedisCache",
+                        "LOCATION": "redis://127.0.0.1:{tally.port}"}}}},
+    SECRET_KEY="x", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["testserver"],
+    SILENCED_SYSTEM_CHECKS=["django_ratelimit.E003", "django_ratelimit.W001"],
+    INSTALLED_APPS=["django_ratelimit"])
+django.setup()
+from django.core.cache import cache
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import path
+from django_ratelimit.decorators import ratelimit
+
+assert cache.set("likes", 7) is None and cache.get("likes") == 7
+assert cache.incr("likes") == 8 and cache.incr("likes", 4) == 12 and cache.decr("likes", 2) == 10
+assert cache.add("likes", 1) is False and cache.add("views", 1, timeout=100) is True
+assert cache.get_or_set("shares", 5) == 5
+cache.set_many({{"a": 1, "b": -2}}, timeout=50)
+assert cache.get_many(["a", "b", "c"]) == {{"a": 1, "b": -2}}
+assert cache.touch("a", 500) is True and cache.touch("nosuch") is False
+assert cache.has_key("a") and cache.delete("a") and not cache.has_key("a")
+cache.delete_many(["b", "views"])
+try:
+    cache.incr("nosuch")
+except ValueError:
+    pass
+else:
+    raise AssertionError("an absent key was incremented")
+
+@ratelimit(key="ip", rate="3/m", block=True)
+def limited(request):
+    return HttpResponse("ok")
+
+urlpatterns = [path("limited", limited)]
+client = Client()
+codes = [client.get("/limited").status_code for _ in range(6)]
+assert codes == [200, 200, 200, 403, 403, 403], codes
+cache.clear()
+assert cache.get("likes") is None
+print("counted")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.stdout.strip() == "counted", ended.stderr

@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +90,13 @@ def test_users_and_tls(start_tls, start_tally, tmp_path, password_hash, authorit
     assert tool(
         server, "get", "like:1", "--tls", "--host", "localhost", "--cacert", authority / "other-ca.pem",
         port=server.tls_port).returncode == 69
+
+
+def test_the_man_page_is_that_of_the_program():
+    root = Path(__file__).parents[2]
+    made = subprocess.run(
+        [sys.executable, root / "Scripts/make-manual.py", tally_binary()], capture_output=True, text=True, check=True)
+    assert made.stdout == (root / "docs/man/tally.1").read_text(), "make manual"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -12,7 +12,7 @@ TEST_FLAGS := --explicit-target-dependency-import-check error
 PRODUCT := .build/release/tally
 PYTHON := .venv/bin/python
 
-.PHONY: build run test unit clients sim sanitize fuzz bench bench-dense bench-cold bench-engine lint manual clean
+.PHONY: build run test unit clients sim sanitize fuzz bench bench-costs bench-dense bench-cold bench-engine lint manual clean
 
 build:
 	swift build $(PRODUCT_FLAGS)
@@ -61,6 +61,11 @@ bench-dense: build
 	swift build $(filter-out --product tally,$(PRODUCT_FLAGS)) --product EngineBenchmark
 	$(PYTHON) Benchmarks/dense.py --tally $(PRODUCT) --engine .build/release/EngineBenchmark \
 		--write docs
+
+# What tokens, TLS, users, HTTP and deadlines cost.
+bench-costs: build
+	Scripts/install-test-tools.sh
+	$(PYTHON) Benchmarks/costs.py --tally $(PRODUCT) --write docs/costs.md
 
 # What a memory-limit costs, and how often the disk is read.
 bench-cold: build

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 THRESHOLDS = os.path.join(HERE, "instructions.json")
@@ -33,11 +34,20 @@ def key(number):
     return b"key:%012d" % (number * 7919 % KEYS)
 
 
+def token(number):
+    """A UUID of version 7 of now."""
+    high = int(time.time() * 1000) << 16 | 7 << 12 | number & 0xfff
+    low = 2 << 62 | number * 0x9e3779b97f4a7c15 & (1 << 62) - 1
+    return str(uuid.UUID(int=high << 64 | low)).encode()
+
+
 def commands(kind, count):
     """Commands and how many lines each one's reply has."""
     for number in range(count):
         if kind == "INCR":
             yield words(b"INCR", key(number)), 1
+        elif kind == "ONCE":
+            yield words(b"ONCE", token(number), b"INCR", key(number)), 1
         elif kind == "GET":
             yield words(b"GET", key(number)), 2
         else:
@@ -47,6 +57,7 @@ def commands(kind, count):
 CASES = [
     ("INCR, pipeline 1", "INCR", 1, []), ("INCR, pipeline 16", "INCR", 16, []),
     ("INCR, pipeline 100", "INCR", 100, []), ("GET, pipeline 16", "GET", 16, []),
+    ("ONCE INCR, pipeline 100", "ONCE", 100, []),
     ("MGET of 20, pipeline 8", "MGET", 8, []),
     ("INCR, pipeline 1, null engine", "INCR", 1, ["--engine", "null"]),
     ("INCR, pipeline 16, null engine", "INCR", 16, ["--engine", "null"]),

@@ -2,6 +2,8 @@
 
 import shutil
 
+import time
+
 import pytest
 
 from servers import run_tally, wait_until
@@ -208,11 +210,15 @@ def test_a_full_disk_gives_a_checkpoint_up_and_loses_nothing(start_tally, tmp_pa
 
 
 def test_last_save(tally):
+    """As in Redis, the start counts until there is a checkpoint."""
     client = tally.client()
     client.incr("a")
-    assert client.info("persistence")["rdb_last_save_time"] == 0
+    started = client.info("persistence")["rdb_last_save_time"]
+    assert abs(started - time.time()) < 60 and client.lastsave().timestamp() == started
+    assert client.info("persistence")["checkpoint_sequence"] == 0
+    time.sleep(1.1)
     assert client.bgsave() is True
-    wait_until(lambda: client.lastsave() is not None, "a checkpoint")
+    wait_until(lambda: client.lastsave().timestamp() > started, "a checkpoint")
 
 
 def test_scrubbing_finds_damage_and_mends_it(start_tally):

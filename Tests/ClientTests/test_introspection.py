@@ -25,6 +25,8 @@ def test_slow_commands_are_noted(tally):
     assert client.slowlog_len() == len(entries) + 1
     by_name = {bytes(each["command"]).split(b" ")[0].lower(): each for each in entries}
     assert {b"incrby", b"mget", b"echo", b"client"} <= set(by_name)
+    # Of the others their keys are kept.
+    assert by_name[b"incrby"]["command"] == b"INCRBY k" and by_name[b"incrby"]["client_name"] == b"me"
     assert by_name[b"mget"]["command"].endswith(b"key 29 ... (70 more arguments)")
     assert by_name[b"echo"]["command"].endswith(b"x... (72 more bytes)")
     assert by_name[b"echo"]["client_name"] == b"me"
@@ -103,6 +105,7 @@ def test_pause(tally):
     assert other.incr("k") == 1
     assert time.monotonic() - begun > 0.5
     client.client_pause(60_000)
+    client.client_pause(10)
     thread = threading.Thread(target=other.get, args=("k",))
     thread.start()
     thread.join(0.3)

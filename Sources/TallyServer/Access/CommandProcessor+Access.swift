@@ -275,7 +275,7 @@ extension CommandProcessor {
         replies.map(6, version)
         replies.bulk("flags")
         let flags = Self.flags(user)
-        replies.array(flags.count)
+        replies.set(flags.count, version)
         for flag in flags { replies.bulk(flag) }
         // Not even their hashes are told.
         replies.bulk("passwords")
@@ -338,6 +338,9 @@ extension CommandProcessor {
         }
         guard let index = findCommand(arguments[3]) else {
             return replies.error("ERR Command '\(arguments[3].prefixText(64))' not found")
+        }
+        guard server.commands[index].arity.accepts(arguments.count - 3) else {
+            return replies.error(Self.wrongArity(server.specs[index].name))
         }
         if let refusal = refusal(of: index, arguments.dropFirst(3), user) {
             let text = String(decoding: refusal.message, as: UTF8.self)

@@ -58,7 +58,8 @@ extension CommandProcessor {
             }
         }
         switch spec.id {
-        case .add, .alter, .drop, .import, .backup, .withPosition, .atLeast, .authenticate:
+        case .add, .alter, .drop, .import, .backup, .withPosition, .atLeast, .authenticate,
+            .monitor:
             throw Refusal("ERR Command not allowed inside a transaction")
         default: break
         }

@@ -72,6 +72,7 @@ struct CommandProcessor: ~Copyable {
 
     private struct Stretch {
         let owner: Int
+        let client: ClientInfo
         let version: RESPVersion
         let planStart: Int
     }
@@ -454,7 +455,9 @@ struct CommandProcessor: ~Copyable {
     mutating func note(_ plan: ReplyPlan, _ owner: Int, _ session: inout Session) {
         if stretches.last?.owner != owner {
             stretches.append(
-                Stretch(owner: owner, version: session.version, planStart: planCount))
+                Stretch(
+                    owner: owner, client: session.client, version: session.version,
+                    planStart: planCount))
         }
         append(plan, isSilent: session.takeReplyMode() != .on)
     }
@@ -556,11 +559,27 @@ struct CommandProcessor: ~Copyable {
         }
         noteDuration(nanoseconds) {
             if let largest { return (largest.arguments, largest.client) }
-            let name = Array(server.specs[Int(plans[0].command)].name.utf8)
-            let others = "(one of a batch of \(planCount) commands)"
-            return (planCount == 1 ? [name] : [name, Array(others.utf8)], nil)
+            return (describeFirst(), stretches[0].client)
         }
         if largest != nil { largest = nil }
+    }
+
+    /// The first command of a batch, as far as its operations tell.
+    private func describeFirst() -> [[UInt8]] {
+        var words = [Array(server.specs[Int(plans[0].command)].name.uppercased().utf8)]
+        let first = Int(plans[0].first)
+        for index in first..<(first + Int(plans[0].count)) {
+            let operation = batch.operations[index]
+            guard operation.namesKey else { continue }
+            words.append(
+                operation.keyKind == .string
+                    ? Array(operation.keyBytes) : Array("\(operation.integerKey)".utf8))
+        }
+        words = SlowLog.shorten(words)
+        if planCount > 1 {
+            words.append(Array("(one of a batch of \(planCount) commands)".utf8))
+        }
+        return words
     }
 
     /// Encodes the reply of one command, and moves `plan` behind its plans.

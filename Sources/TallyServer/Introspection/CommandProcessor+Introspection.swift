@@ -89,12 +89,18 @@ extension CommandProcessor {
             guard Decimal.parse(arguments[2]) != nil else {
                 return replies.error("ERR value is not an integer or out of range")
             }
+            let isReason =
+                arguments.count == 3 || arguments[3].equalsIgnoringCase("timeout")
+                || arguments[3].equalsIgnoringCase("error")
+            guard arguments.count <= 4, isReason else {
+                return replies.error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+            }
             replies.integer(0)
         case .clientTracking: setTracking()
         case .clientTrackingInfo:
             replies.map(3, session.version)
             replies.bulk("flags")
-            replies.array(1)
+            replies.set(1, session.version)
             replies.bulk("off")
             replies.bulk("redirect")
             replies.integer(-1)

@@ -69,8 +69,11 @@ final class Pause: Sendable {
     var isSet: Bool { untilNanoseconds.load(ordering: .relaxed) != 0 }
 
     func begin(untilNanoseconds: UInt64, forAll: Bool) {
-        isForAll.store(forAll, ordering: .relaxed)
-        self.untilNanoseconds.store(untilNanoseconds, ordering: .releasing)
+        // Of two the longer one counts, and the stricter one, as in Redis.
+        let before = self.untilNanoseconds.load(ordering: .relaxed)
+        let staysForAll = before != 0 && isForAll.load(ordering: .relaxed)
+        isForAll.store(forAll || staysForAll, ordering: .relaxed)
+        self.untilNanoseconds.store(max(before, untilNanoseconds), ordering: .releasing)
     }
 
     func end() { untilNanoseconds.store(0, ordering: .releasing) }

@@ -162,24 +162,24 @@ def http_load(port, stop, rate, done):
     done.append(number)
 
 
-def measure_http(server, http_port, rounds):
-    found = {False: [], True: []}
-    rates = []
+def measure_http(server, http_ports, rounds):
+    """Latencies without load, and with that load on each of some ports: (p50, p99) and the rates that were reached."""
+    ways = {"none": None, **http_ports}
+    found, rates = {way: [] for way in ways}, {way: [0.0] for way in ways}
     for _ in range(rounds):
-        for with_http in (False, True):
-            # Other processes, so that the probe shares no interpreter with them.
-            if with_http:
+        for way, http_port in ways.items():
+            # Another process, so that the probe shares no interpreter with it.
+            if http_port:
                 load = subprocess.Popen(
                     ["python3", __file__, "--http-load", str(http_port)], stdout=subprocess.PIPE, text=True)
                 time.sleep(1)
             latencies = sorted(probe(server.port, 5, 500))
-            if with_http:
+            if http_port:
                 load.terminate()
-                rates.append(float(load.communicate()[0].split()[-1]))
-            found[with_http].append(
-                (latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)]))
-    median = {way: tuple(statistics.median(values) for values in zip(*found[way])) for way in found}
-    return median, statistics.median(rates)
+                rates[way].append(float(load.communicate()[0].split()[-1]))
+            found[way].append((latencies[len(latencies) // 2], latencies[int(len(latencies) * 0.99)]))
+    return {
+        way: (max(rates[way]), *(statistics.median(values) for values in zip(*found[way]))) for way in ways}
 
 
 def run_http_load(port):
@@ -234,6 +234,13 @@ def certificate(directory):
          "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
 
 
+def start_other(tally, directory, http_port):
+    port = free_port()
+    return Server(
+        "another", [tally, "serve", "--data", f"{directory}/other", "--port", str(port), "--http-port", str(http_port),
+                    "--durability", "none", "--threads", "1", "--log-level", "error"], directory, port)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tally")
@@ -286,13 +293,20 @@ def main():
                 for way, (rate, cpu) in found.items():
                     row(str(depth), way, f"{rate:,.0f}", f"{rate / base:.2f}", f"{cpu:.2f}")
             say("\n## RESP while HTTP is busy\n")
-            median, rate = measure_http(server, http_port, options.rounds)
-            say("`INCR`, 500 a second, one at a time, while the HTTP interface answers increments.\n")
-            row("HTTP requests/s", "p50 ms", "p99 ms")
-            row("---:", "---:", "---:")
-            row("0", *(f"{value:.3f}" for value in median[False]))
-            row(f"{rate:,.0f}", *(f"{value:.3f}" for value in median[True]))
-            say(f"\np99 with HTTP is {median[True][1] / median[False][1]:.2f} times p99 without.")
+            say("`INCR`, 500 a second, one at a time, while an HTTP interface answers increments: that of the same server, "
+                "or of another one, which shows what the machine's two cores and the load generator cost alone.\n")
+            other_port = free_port()
+            other = start_other(options.tally, directory, other_port)
+            try:
+                found = measure_http(server, {"another": other_port, "the same": http_port}, options.rounds)
+            finally:
+                other.stop()
+            row("HTTP at", "requests/s", "p50 ms", "p99 ms")
+            row("---", "---:", "---:", "---:")
+            for way, (rate, middle, high) in found.items():
+                row(way, f"{rate:,.0f}", f"{middle:.3f}", f"{high:.3f}")
+            say(f"\np99 with HTTP at the same server is {found['the same'][2] / found['none'][2]:.2f} times that without, "
+                f"and {found['the same'][2] / found['another'][2]:.2f} times that with HTTP at another one.")
         finally:
             server.stop()
         say("\n## Deadlines\n")

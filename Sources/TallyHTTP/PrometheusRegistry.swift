@@ -245,7 +245,8 @@ private final class HistogramSeries: TimerHandler, RecorderHandler {
     private let scaledBounds: [Int64]
     private let counts: [CounterCell]
     private let sum = Atomic<Int64>(0)
-    private let unit: Double
+    /// Nanoseconds are recorded where seconds are shown.
+    private let recordedPerUnit: Double
 
     private final class CounterCell: Sendable {
         let value = Atomic<UInt64>(0)
@@ -257,12 +258,12 @@ private final class HistogramSeries: TimerHandler, RecorderHandler {
         case .seconds:
             // From 10 microseconds to 10 seconds.
             bounds = (-5...0).flatMap { power in steps.map { $0 * Self.power(power) } } + [10]
-            unit = 1e-9
+            recordedPerUnit = 1e9
         case .values:
             bounds = (0...9).flatMap { power in steps.map { $0 * Self.power(power) } }
-            unit = 1
+            recordedPerUnit = 1
         }
-        scaledBounds = bounds.map { [unit] in Int64(($0 / unit).rounded()) }
+        scaledBounds = bounds.map { [recordedPerUnit] in Int64(($0 * recordedPerUnit).rounded()) }
         counts = (0...bounds.count).map { _ in CounterCell() }
     }
 
@@ -289,7 +290,7 @@ private final class HistogramSeries: TimerHandler, RecorderHandler {
     func read() -> (buckets: [UInt64], sum: Double, count: UInt64) {
         let buckets = counts.map { $0.value.load(ordering: .relaxed) }
         return (
-            Array(buckets.dropLast()), Double(sum.load(ordering: .relaxed)) * unit,
+            Array(buckets.dropLast()), Double(sum.load(ordering: .relaxed)) / recordedPerUnit,
             buckets.reduce(0, +)
         )
     }

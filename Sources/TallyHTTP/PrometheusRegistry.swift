@@ -187,15 +187,15 @@ public final class PrometheusRegistry: MetricsFactory {
     }
 }
 
-/// A sum that grows.
-private final class CounterSeries: CounterHandler, FloatingPointCounterHandler {
+/// A number that several threads may change.
+private struct AtomicDouble: ~Copyable, Sendable {
     private let bits = Atomic<UInt64>(0)
 
     var value: Double { Double(bitPattern: bits.load(ordering: .relaxed)) }
 
-    func increment(by amount: Int64) { increment(by: Double(amount)) }
+    func set(_ value: Double) { bits.store(value.bitPattern, ordering: .relaxed) }
 
-    func increment(by amount: Double) {
+    func add(_ amount: Double) {
         var before = bits.load(ordering: .relaxed)
         while true {
             let (exchanged, original) = bits.weakCompareExchange(
@@ -205,33 +205,31 @@ private final class CounterSeries: CounterHandler, FloatingPointCounterHandler {
             before = original
         }
     }
+}
 
-    func reset() { bits.store(0, ordering: .relaxed) }
+/// A sum that grows.
+private final class CounterSeries: CounterHandler, FloatingPointCounterHandler {
+    private let sum = AtomicDouble()
+
+    var value: Double { sum.value }
+
+    func increment(by amount: Int64) { sum.add(Double(amount)) }
+    func increment(by amount: Double) { sum.add(amount) }
+    func reset() { sum.set(0) }
 }
 
 /// A value that goes up and down.
 private final class GaugeSeries: MeterHandler, RecorderHandler {
-    private let bits = Atomic<UInt64>(0)
+    private let level = AtomicDouble()
 
-    var value: Double { Double(bitPattern: bits.load(ordering: .relaxed)) }
+    var value: Double { level.value }
 
-    func set(_ value: Int64) { set(Double(value)) }
-    func set(_ value: Double) { bits.store(value.bitPattern, ordering: .relaxed) }
+    func set(_ value: Int64) { level.set(Double(value)) }
+    func set(_ value: Double) { level.set(value) }
     func record(_ value: Int64) { set(value) }
     func record(_ value: Double) { set(value) }
-    func increment(by amount: Double) { add(amount) }
-    func decrement(by amount: Double) { add(-amount) }
-
-    private func add(_ amount: Double) {
-        var before = bits.load(ordering: .relaxed)
-        while true {
-            let (exchanged, original) = bits.weakCompareExchange(
-                expected: before, desired: (Double(bitPattern: before) + amount).bitPattern,
-                ordering: .relaxed)
-            if exchanged { return }
-            before = original
-        }
-    }
+    func increment(by amount: Double) { level.add(amount) }
+    func decrement(by amount: Double) { level.add(-amount) }
 }
 
 /// How many values lie between bounds.

@@ -52,27 +52,26 @@ final class SlowLog: Sendable {
     func removeAll() { entries.withLock { $0.latest = [] } }
 
     /// Arguments as they are kept.
+    static func shorten(_ count: Int, _ argument: (Int) -> UnsafeRawBufferPointer) -> [[UInt8]] {
+        shorten(count) { shorten(argument($0)) }
+    }
+
+    /// Arguments as they are kept.
     static func shorten(_ arguments: [[UInt8]]) -> [[UInt8]] {
-        let shown = arguments.count > argumentsMax ? argumentsMax - 1 : arguments.count
-        var shortened = arguments.prefix(shown).map { $0.withUnsafeBytes(shorten) }
-        if shown < arguments.count {
-            shortened.append(Array("... (\(arguments.count - shown) more arguments)".utf8))
-        }
-        return shortened
+        shorten(arguments.count) { index in arguments[index].withUnsafeBytes { shorten($0) } }
+    }
+
+    private static func shorten(_ count: Int, _ shortened: (Int) -> [UInt8]) -> [[UInt8]] {
+        let shown = count > argumentsMax ? argumentsMax - 1 : count
+        var arguments = (0..<shown).map(shortened)
+        if shown < count { arguments.append(Array("... (\(count - shown) more arguments)".utf8)) }
+        return arguments
     }
 
     private static func shorten(_ bytes: UnsafeRawBufferPointer) -> [UInt8] {
         guard bytes.count > argumentBytesMax else { return Array(bytes) }
         return Array(bytes.prefix(argumentBytesMax))
             + Array("... (\(bytes.count - argumentBytesMax) more bytes)".utf8)
-    }
-
-    /// A command's arguments as they are kept.
-    static func shorten(_ count: Int, _ argument: (Int) -> UnsafeRawBufferPointer) -> [[UInt8]] {
-        let shown = count > argumentsMax ? argumentsMax - 1 : count
-        var arguments = (0..<shown).map { shorten(argument($0)) }
-        if shown < count { arguments.append(Array("... (\(count - shown) more arguments)".utf8)) }
-        return arguments
     }
 }
 

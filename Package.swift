@@ -50,6 +50,9 @@ let package = Package(
             dependencies: ["CTallyIntrinsics", "TallyCore", "TallyEngine", "TallyStorage"],
             swiftSettings: strict),
         .target(
+            name: "TallyCluster", dependencies: ["TallyCore", "TallyEngine", "TallyNode"],
+            swiftSettings: strict),
+        .target(
             name: "TallyServer",
             dependencies: [
                 "TallyCore", "TallyRESP", "TallyAccess", "TallyNode",
@@ -115,7 +118,10 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
             ]),
-        test("SimulationTests", ["TallyCore", "TallyEngine", "TallyStorage", "TallyNode"]),
+        test("TallyClusterTests", ["TallyCore", "TallyEngine", "TallyNode", "TallyCluster"]),
+        test(
+            "SimulationTests",
+            ["TallyCore", "TallyEngine", "TallyStorage", "TallyNode", "TallyCluster"]),
     ]
 )
 

@@ -134,4 +134,27 @@ public enum Limits {
     public static let partitionsMax = 1024
     /// Partitions of a new data set unless the user says otherwise; a power of two.
     public static let partitionsDefault = 64
+
+    // MARK: Replicated logs
+
+    /// Logs of a new cluster, unless the user says otherwise; a power of two.
+    public static let logsDefault = 16
+    /// Most logs of a cluster; a power of two.
+    public static let logsMax = 64
+    /// Most bytes of one message of a log, below what a broker takes, 1 MiB.
+    public static let logMessageBytesMax = 1000 << 10
+    /// Messages of a log that may wait at a node; what comes beyond waits with its clients.
+    public static let draftsMax = 4
+    /// How long a producer that is silent is remembered, in log time, milliseconds: a message that is
+    /// older is void.
+    public static let producerHorizonMilliseconds: UInt64 = 600_000
+    /// How far a producer's clock may be ahead of the log's time, milliseconds.
+    public static let producerFutureMilliseconds: UInt64 = 300_000
+    /// Producers beyond which those that have been silent for too long are forgotten.
+    public static let producersKept = 64
+    /// How long a message may be on its way before its outcome counts as unknown, and how long others may
+    /// wait behind it before they are given up, milliseconds, unless the user says otherwise.
+    public static let writeMillisecondsMax: UInt64 = 10_000
+    /// Time after which a message that nobody has confirmed is sent again, milliseconds.
+    public static let publishRetryMilliseconds: UInt64 = 2_000
 }

@@ -219,6 +219,10 @@ public struct Outcome: Equatable, Sendable {
         case tokenTooNew
         /// It was executed before, but its reply cannot be told again.
         case replyLost
+        /// It was not applied because the log that it must go through cannot be reached.
+        case logUnavailable
+        /// Whether it was, or will be, applied is not known: the log has not answered in time.
+        case outcomeUnknown
     }
 
     /// How it ended.

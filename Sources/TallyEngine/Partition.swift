@@ -14,6 +14,8 @@ public struct Partition: ~Copyable {
     private var watches = KeyWatches()
     private let hasher: KeyHasher
     private let place: PartitionPlace
+    /// Whether what takes effect must be written down here; else a log holds it already.
+    public var isJournalled = true
     /// Blocks of cold segments that were dug up lately.
     let cache = BlockCache()
 
@@ -67,7 +69,7 @@ public struct Partition: ~Copyable {
     ) -> Int {
         lastSequence = sequence
         if !watches.isEmpty { watches.touch(operation) }
-        return pending.append(operation, rows)
+        return isJournalled ? pending.append(operation, rows) : 0
     }
 
     // MARK: Watching

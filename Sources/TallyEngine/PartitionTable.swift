@@ -23,8 +23,10 @@ public struct PartitionTable: ~Copyable {
 
     /// How operations are to be applied, and what comes of it all together.
     public struct Application {
-        /// The commit group that is open.
+        /// The commit group that is open, or the log's entry that is applied.
         public var sequence: UInt64
+        /// Whether it is a log's entry, so that the sequence stays.
+        public let isLogged: Bool
         /// Whether operations that would create a counter are refused.
         public let isMemoryFull: Bool
         /// Whether operations that would change anything are refused.
@@ -46,10 +48,23 @@ public struct PartitionTable: ~Copyable {
             rows: UnsafeMutablePointer<Int64>
         ) {
             sequence = 0
+            isLogged = false
             self.nowMilliseconds = nowMilliseconds
             self.rows = rows
             self.isMemoryFull = isMemoryFull
             self.isJournalFull = isJournalFull
+        }
+
+        /// Applying the entry `sequence` of a log: nothing but state and entry may matter.
+        public init(
+            sequence: UInt64, nowMilliseconds: Int64?, rows: UnsafeMutablePointer<Int64>
+        ) {
+            self.sequence = sequence
+            isLogged = true
+            self.nowMilliseconds = nowMilliseconds
+            self.rows = rows
+            isMemoryFull = false
+            isJournalFull = false
         }
 
         @inline(__always)

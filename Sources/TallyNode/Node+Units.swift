@@ -38,7 +38,7 @@ extension Node {
     ) {
         guard application.nowMilliseconds != nil else { return }
         let reservedBefore = application.reservedBytes
-        application.sequence = openSequence.pointee
+        follow(&application)
         partitions.removeDue(operations, count: count, &application)
         if application.reservedBytes > reservedBefore { gate.didChange() }
     }

@@ -153,6 +153,34 @@ public final class Node: @unchecked Sendable {
         var application = PartitionTable.Application(
             isMemoryFull: isMemoryFull, isJournalFull: isJournalFull,
             nowMilliseconds: now, rows: batch.rows)
+        executeAll(&batch, logTime, &application)
+        if reserved > application.reservedBytes, !isJournalFull {
+            budget.refund(reserved &- application.reservedBytes)
+        }
+        finish(application, batch)
+        return .done
+    }
+
+    /// Takes account of what a batch has done.
+    @inline(__always)
+    func finish(_ application: PartitionTable.Application, _ batch: borrowing OperationBatch) {
+        if application.allocatedBytes != 0 {
+            memoryBytes.wrappingAdd(application.allocatedBytes, ordering: .relaxed)
+        }
+        if application.expiredCount > 0 {
+            expired.wrappingAdd(application.expiredCount, ordering: .relaxed)
+        }
+        if batch.changesSchema { publishSchema() }
+    }
+
+    /// Executes a batch's operations one after the other, each unit of several as one.
+    ///
+    /// - Parameter logTime: By which requests that are executed once are judged, milliseconds since 1970.
+    @inline(__always)
+    func executeAll(
+        _ batch: inout OperationBatch, _ logTime: Int64,
+        _ application: inout PartitionTable.Application
+    ) {
         var index = 0
         while index < batch.count {
             let operations = UnsafePointer(batch.operations + index)
@@ -177,17 +205,6 @@ public final class Node: @unchecked Sendable {
                 index &+= count
             }
         }
-        if reserved > application.reservedBytes, !isJournalFull {
-            budget.refund(reserved &- application.reservedBytes)
-        }
-        if application.allocatedBytes != 0 {
-            memoryBytes.wrappingAdd(application.allocatedBytes, ordering: .relaxed)
-        }
-        if application.expiredCount > 0 {
-            expired.wrappingAdd(application.expiredCount, ordering: .relaxed)
-        }
-        if batch.changesSchema { publishSchema() }
-        return .done
     }
 
     /// The lock that guards a partition.
@@ -215,9 +232,15 @@ public final class Node: @unchecked Sendable {
         _ application: inout PartitionTable.Application
     ) {
         let reservedBefore = application.reservedBytes
-        application.sequence = openSequence.pointee
+        follow(&application)
         partitions.apply(operations, count: count, outcomes: outcomes, &application)
         if application.reservedBytes > reservedBefore { gate.didChange() }
+    }
+
+    /// What is applied now belongs to the open group, unless it is a log's entry. A lock is held.
+    @inline(__always)
+    func follow(_ application: inout PartitionTable.Application) {
+        if !application.isLogged { application.sequence = openSequence.pointee }
     }
 
     /// Tells the journal if there is work for it; call after one or more batches.

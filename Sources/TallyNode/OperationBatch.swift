@@ -4,8 +4,8 @@ import TallyEngine
 /// Operations on their way to their partitions, and what became of them, in memory that is used
 /// again for the next batch.
 public struct OperationBatch: ~Copyable {
-    private let hasher: KeyHasher
-    private let partitionCount: Int
+    let hasher: KeyHasher
+    let partitionCount: Int
     private var capacity: Int
 
     /// The operations, in order.
@@ -28,9 +28,11 @@ public struct OperationBatch: ~Copyable {
     /// How many operations there are.
     public private(set) var count = 0
     /// Journal bytes that the writes among them may take, an upper bound.
-    private(set) var journalBytesMax = 0
+    public private(set) var journalBytesMax = 0
     /// Whether there may be operations among them that give keys a deadline.
     private(set) var setsDeadlines = false
+    /// Whether a change of the schema is among them.
+    private(set) var changesSchema = false
     /// The time by which deadlines were judged, milliseconds since 1970; 0 where there are none.
     public internal(set) var nowMilliseconds: Int64 = 0
 
@@ -197,9 +199,6 @@ public struct OperationBatch: ~Copyable {
         makeUnit(from: first)
     }
 
-    /// Whether a change of the schema is among the operations.
-    var changesSchema: Bool { !texts.isEmpty }
-
     // MARK: Transactions
 
     /// A request that is to be executed once.
@@ -248,6 +247,7 @@ public struct OperationBatch: ~Copyable {
     /// - Returns: false if too much would have to be remembered of it, or nothing; it must then go.
     public mutating func endTransaction(from first: Int) -> Bool {
         operations[first].unitCount = UInt32(count &- first)
+        if count > first &+ 1 { operations[first].partition = operations[first &+ 1].partition }
         let number = Int(operations[first].count) &- 1
         guard number >= 0 else { return true }
         let wordCount = OnceWords.wordCount(operations, (first &+ 1)..<count)
@@ -259,7 +259,6 @@ public struct OperationBatch: ~Copyable {
         let place = rowsCount
         makeRows(2 &+ wordCount)
         rowsCount &+= 2 &+ wordCount
-        operations[first].partition = operations[first &+ 1].partition
         requests[number].wordCount = wordCount
         requests[number].place = place
         requests[number].partition = Int(operations[first &+ 1].partition)
@@ -348,7 +347,10 @@ public struct OperationBatch: ~Copyable {
         append(kind, record, column: column, operand: appendWords(wordCount, write))
     }
 
-    private mutating func appendWords(
+    /// Appends words to the rows.
+    ///
+    /// - Returns: where they are.
+    mutating func appendWords(
         _ wordCount: Int, _ write: (UnsafeMutablePointer<Int64>) -> Void
     ) -> Int64 {
         let place = rowsCount
@@ -420,6 +422,7 @@ public struct OperationBatch: ~Copyable {
         rowsCount = 0
         journalBytesMax = 0
         setsDeadlines = false
+        changesSchema = false
         forgetTransactions()
         if !texts.isEmpty {
             for text in texts { text.deallocate() }
@@ -440,14 +443,16 @@ public struct OperationBatch: ~Copyable {
         if !held.isEmpty { held.removeAll() }
     }
 
+    /// Appends an operation that has all its parts.
     @inline(__always)
-    private mutating func append(_ operation: Operation) {
+    mutating func append(_ operation: Operation) {
         if count == capacity { resize(to: capacity * 2) }
         (operations + count).initialize(to: operation)
         count &+= 1
         if operation.isWrite {
             journalBytesMax &+= Partition.journalBytesMax(operation)
             if operation.kind.setsDeadline { setsDeadlines = true }
+            if operation.kind == .changeSchema { changesSchema = true }
         }
     }
 

@@ -149,7 +149,7 @@ extension Node {
                 .remember, key: key, keyByteCount: RequestToken.byteCount, hash: once.hash,
                 partition: once.partition, operand: Int64(once.place), count: UInt32(count))
             let reservedBefore = application.reservedBytes
-            application.sequence = openSequence.pointee
+            follow(&application)
             partitions.applyAlso(&operation, &application)
             if application.reservedBytes > reservedBefore { gate.didChange() }
         }

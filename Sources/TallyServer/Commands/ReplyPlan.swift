@@ -331,6 +331,12 @@ extension ReplyWriter {
         case .replyLost:
             return "TOKENLOST The command was executed before, and what it changed has another "
                 + "form now, so its reply cannot be told again"
+        case .logUnavailable:
+            return
+                "UNAVAILABLE The log that this change must go through cannot be reached: nothing was "
+                + "changed, try again later"
+        case .outcomeUnknown:
+            return "UNKNOWN The log has not answered in time: the change may or may not be made"
         case .memoryFull: return "OOM command not allowed when used memory > 'maxmemory'."
         case .journalFull:
             return "MISCONF The journal's disk is full. Commands that may modify the data set are "

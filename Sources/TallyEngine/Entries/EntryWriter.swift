@@ -1,143 +1,25 @@
 import TallyCore
 
-/// The operations of one partition that the next commit group will carry, as journal entries.
+/// Entries of one partition, one behind the other, in memory that grows.
 ///
-/// Adds to one key are combined while the group is open: the first is written as an entry, equal
-/// ones after it only raise a count, and the count is written, as a run that points back to the
-/// first entry, when another delta or another operation on the key ends it. So a hot key costs a
-/// few bytes per group however often it is hit, and replay still sees every operation on a key in
-/// its order. Operations on different keys may change places; they do not affect each other.
-///
-/// The entries' layout is `docs/journal.md`.
-struct PendingEntries: ~Copyable {
-    /// Most bytes of a run's entry.
-    private static let runBytesMax = 21
-
-    /// A key that was added to in this group.
-    private struct AddedKey {
-        /// Of the key's hash.
-        var tag: UInt32
-        /// One more than the offset of the entry that names the key; 0 for no key.
-        var offsetPlusOne: UInt32
-    }
-
-    /// Adds to such a key that are not written yet.
-    private struct Run {
-        var delta: Int64
-        /// 0 for no run.
-        var count: UInt32
-    }
-
-    private static let runSlots = 64
-
-    private var bytes: UnsafeMutableRawPointer
-    private var capacity: Int
-    /// The latest key added to, by hash; most are never seen again in their group.
-    private let addedKeys: UnsafeMutablePointer<AddedKey>
-    private let runs: UnsafeMutablePointer<Run>
-    /// Runs with unwritten adds, one bit a slot.
-    private var openRuns: UInt64 = 0
-
+/// Their layout is `docs/journal.md`, and `docs/log.md` for those of requests.
+struct EntryWriter: ~Copyable {
+    /// What has been written.
+    private(set) var bytes: UnsafeMutableRawPointer
+    private(set) var capacity: Int
     /// Bytes written so far.
     private(set) var byteCount = 0
     /// Entries written so far.
     private(set) var entryCount: UInt32 = 0
-    /// What the operations so far were allowed to take: an upper bound of what they will.
-    private(set) var reservedBytes = 0
 
-    init() {
-        capacity = 1024
+    init(capacity: Int) {
+        self.capacity = capacity
         bytes = .allocate(byteCount: capacity, alignment: 16)
-        addedKeys = .allocate(capacity: Self.runSlots)
-        addedKeys.initialize(repeating: AddedKey(tag: 0, offsetPlusOne: 0), count: Self.runSlots)
-        runs = .allocate(capacity: Self.runSlots)
-        runs.initialize(repeating: Run(delta: 0, count: 0), count: Self.runSlots)
     }
 
-    deinit {
-        bytes.deallocate()
-        addedKeys.deallocate()
-        runs.deallocate()
-    }
+    deinit { bytes.deallocate() }
 
-    /// Whether nothing has been recorded since the last `take`.
-    var isEmpty: Bool { reservedBytes == 0 }
-
-    // MARK: Recording
-
-    /// Records an applied operation.
-    ///
-    /// - Parameter rows: What the operation's place leads into.
-    /// - Returns: journal bytes that it may take, an upper bound.
-    /// - Complexity: O(length of the key). Allocates only when the group outgrows its buffer.
-    @inline(__always)
-    mutating func append(
-        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
-    ) -> Int {
-        let reserved = Partition.journalBytesMax(operation.pointee)
-        reservedBytes &+= reserved
-        if operation.pointee.kind == .add {
-            appendAdd(operation, bytesMax: reserved)
-        } else {
-            appendOther(operation, rows)
-        }
-        return reserved
-    }
-
-    @inline(__always)
-    private mutating func appendAdd(_ operation: UnsafePointer<Operation>, bytesMax: Int) {
-        let slot = Self.slot(operation)
-        let added = addedKeys + slot
-        let tag = UInt32(truncatingIfNeeded: operation.pointee.hash &>> 32)
-        if added.pointee.tag == tag, added.pointee.offsetPlusOne != 0,
-            isSame(added.pointee.offsetPlusOne &- 1, operation)
-        {
-            return extendRun(slot, operation)
-        }
-        if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
-        let offset = byteCount
-        writeAdd(operation, bytesMax: bytesMax)
-        added.pointee = AddedKey(
-            tag: tag, offsetPlusOne: UInt32(truncatingIfNeeded: offset) &+ 1)
-    }
-
-    private mutating func extendRun(_ slot: Int, _ operation: UnsafePointer<Operation>) {
-        let run = runs + slot
-        if run.pointee.count > 0 {
-            let (sum, overflow) = run.pointee.count.addingReportingOverflow(operation.pointee.count)
-            if run.pointee.delta == operation.pointee.operand, !overflow {
-                run.pointee.count = sum
-                return
-            }
-            writeRun(slot)
-        }
-        run.pointee = Run(delta: operation.pointee.operand, count: operation.pointee.count)
-        openRuns |= 1 &<< UInt64(slot)
-    }
-
-    private mutating func appendOther(
-        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
-    ) {
-        switch operation.pointee.kind {
-        case .get, .readRecord, .readExpiry, .readForMove, .transaction, .countKeys, .add:
-            preconditionFailure("not an operation for this entry")
-        case .set, .setIfAbsent, .setIfPresent, .delete, .expire, .persist, .extendedSet,
-            .extendedAdd, .setMoved, .deleteMoved:
-            let slot = Self.slot(operation)
-            if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
-            addedKeys[slot].offsetPlusOne = 0
-        case .remember, .raiseFloor: break
-        case .setColumns, .setRecord, .deleteRecord, .clear, .changeSchema, .importRuns:
-            // Runs of several keys or columns may be meant.
-            writeOpenRuns()
-            forgetRuns()
-        }
-        write(operation, rows)
-    }
-
-    // MARK: Handing over
-
-    /// Hands everything recorded so far to the caller, who deallocates it, and starts afresh on
+    /// Hands everything written so far to the caller, who deallocates it, and starts afresh on
     /// `spare`, of `spareBytes` bytes.
     mutating func take(
         spare: UnsafeMutableRawPointer, spareBytes: Int
@@ -145,26 +27,39 @@ struct PendingEntries: ~Copyable {
         let taken = (bytes, capacity)
         bytes = spare
         capacity = spareBytes
-        byteCount = 0
-        entryCount = 0
-        reservedBytes = 0
-        forgetRuns()
+        removeAll()
         return taken
     }
 
-    private mutating func forgetRuns() {
-        addedKeys.update(repeating: AddedKey(tag: 0, offsetPlusOne: 0), count: Self.runSlots)
+    /// Starts afresh on the same memory.
+    mutating func removeAll() {
+        byteCount = 0
+        entryCount = 0
     }
 
-    /// Writes out all runs, so that `byteCount` is final.
-    mutating func writeOpenRuns() {
-        while openRuns != 0 { writeRun(openRuns.trailingZeroBitCount) }
-    }
-
-    // MARK: Entries
-
+    /// An entry that ends at `end` has been written where `reserve` said.
     @inline(__always)
-    private mutating func writeAdd(_ operation: UnsafePointer<Operation>, bytesMax: Int) {
+    mutating func finish(at end: UnsafeMutableRawPointer) {
+        byteCount = end - bytes
+        entryCount &+= 1
+    }
+
+    /// Writes more additions to the key of the entry at `offset`.
+    mutating func writeAgain(offset: UInt32, delta: Int64, count: UInt32) {
+        var end = reserve(Self.againBytesMax)
+        end.storeBytes(of: EntryKind.again.rawValue, as: UInt8.self)
+        end += 1
+        end += Varint.write(UInt64(offset), to: end)
+        end += Varint.write(Varint.zigzag(delta), to: end)
+        end += Varint.write(UInt64(count), to: end)
+        finish(at: end)
+    }
+
+    private static let againBytesMax = 21
+
+    /// Writes the entry of an addition, which takes at most `bytesMax` bytes.
+    @inline(__always)
+    mutating func writeAdd(_ operation: UnsafePointer<Operation>, bytesMax: Int) {
         let start = reserve(bytesMax)
         let isPlain = operation.pointee.family == 0
         var end = start
@@ -182,7 +77,10 @@ struct PendingEntries: ~Copyable {
         entryCount &+= 1
     }
 
-    private mutating func write(
+    /// Writes the entry of any other operation that the journal has entries for.
+    ///
+    /// - Parameter rows: What the operation's place leads into.
+    mutating func write(
         _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
     ) {
         let start = reserve(Partition.journalBytesMax(operation.pointee))
@@ -205,7 +103,8 @@ struct PendingEntries: ~Copyable {
         case .setColumns, .setRecord:
             let kind = operation.pointee.kind
             end = writeRecord(
-                kind == .setRecord ? .recordSet : .recordSetColumns, operation, at: end)
+                (kind == .setRecord ? EntryKind.recordSet : .recordSetColumns).rawValue, operation,
+                at: end)
             let count = Int(operation.pointee.count)
             end += Varint.write(UInt64(count), to: end)
             let pairs = rows + Int(operation.pointee.operand)
@@ -214,7 +113,7 @@ struct PendingEntries: ~Copyable {
                 end += Varint.write(Varint.zigzag(pairs[2 * index + 1]), to: end)
             }
         case .deleteRecord:
-            end = writeRecord(.recordDelete, operation, at: end)
+            end = writeRecord(EntryKind.recordDelete.rawValue, operation, at: end)
         case .clear:
             end.storeBytes(of: EntryKind.clear.rawValue, as: UInt8.self)
             end += 1
@@ -269,7 +168,7 @@ struct PendingEntries: ~Copyable {
         return end
     }
 
-    private func writeWords(
+    func writeWords(
         _ count: Int, _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>,
         at start: UnsafeMutableRawPointer
     ) -> UnsafeMutableRawPointer {
@@ -281,31 +180,24 @@ struct PendingEntries: ~Copyable {
         return end
     }
 
-    private mutating func writeRun(_ slot: Int) {
-        let start = reserve(Self.runBytesMax)
-        let run = runs[slot]
-        var end = start
-        end.storeBytes(of: EntryKind.again.rawValue, as: UInt8.self)
-        end += 1
-        end += Varint.write(UInt64(addedKeys[slot].offsetPlusOne - 1), to: end)
-        end += Varint.write(Varint.zigzag(run.delta), to: end)
-        end += Varint.write(UInt64(run.count), to: end)
-        byteCount += end - start
-        entryCount += 1
-        runs[slot].count = 0
-        openRuns &= ~(1 &<< UInt64(slot))
-    }
-
     /// Writes an entry's kind and what it names: a plain key, a column of a record, or a text.
     @inline(__always)
-    private func writeHead(
+    func writeHead(
         _ kind: EntryKind, _ operation: UnsafePointer<Operation>, at start: UnsafeMutableRawPointer
+    ) -> UnsafeMutableRawPointer {
+        writeHead(kind.rawValue, operation, at: start)
+    }
+
+    /// The same with a kind's number.
+    @inline(__always)
+    func writeHead(
+        _ kind: UInt8, _ operation: UnsafePointer<Operation>, at start: UnsafeMutableRawPointer
     ) -> UnsafeMutableRawPointer {
         guard operation.pointee.family == 0 else {
             let end = writeRecord(kind, operation, at: start)
             return end + Varint.write(UInt64(operation.pointee.column), to: end)
         }
-        start.storeBytes(of: kind.rawValue, as: UInt8.self)
+        start.storeBytes(of: kind, as: UInt8.self)
         return writeKey(operation, at: start + 1)
     }
 
@@ -318,11 +210,11 @@ struct PendingEntries: ~Copyable {
         return key + Int(operation.pointee.keyByteCount)
     }
 
-    /// Writes an entry's kind and the record that it names.
-    private func writeRecord(
-        _ kind: EntryKind, _ operation: UnsafePointer<Operation>, at start: UnsafeMutableRawPointer
+    /// Writes the number of an entry's kind and the record that it names.
+    func writeRecord(
+        _ kind: UInt8, _ operation: UnsafePointer<Operation>, at start: UnsafeMutableRawPointer
     ) -> UnsafeMutableRawPointer {
-        start.storeBytes(of: kind.rawValue, as: UInt8.self)
+        start.storeBytes(of: kind, as: UInt8.self)
         let isString = operation.pointee.keyKind == .string
         let head = UInt64(operation.pointee.family) << 1 | (isString ? 1 : 0)
         let key = start + 1 + Varint.write(head, to: start + 1)
@@ -330,8 +222,9 @@ struct PendingEntries: ~Copyable {
         return key + Varint.write(operation.pointee.integerKey, to: key)
     }
 
+    /// Where the next entry goes; there is room for `wanted` bytes.
     @inline(__always)
-    private mutating func reserve(_ wanted: Int) -> UnsafeMutableRawPointer {
+    mutating func reserve(_ wanted: Int) -> UnsafeMutableRawPointer {
         if byteCount &+ wanted > capacity { grow(wanted) }
         return bytes + byteCount
     }
@@ -347,7 +240,7 @@ struct PendingEntries: ~Copyable {
 
     /// Whether the add at `entryOffset` is to what `operation` adds to.
     @inline(__always)
-    private mutating func isSame(
+    mutating func isSame(
         _ entryOffset: UInt32, _ operation: UnsafePointer<Operation>
     ) -> Bool {
         guard operation.pointee.family == 0 else { return isSameColumn(entryOffset, operation) }
@@ -377,9 +270,10 @@ struct PendingEntries: ~Copyable {
         return Bytes.equal(entry + 1, start + 1, end - start - 1)
     }
 
+    /// Which of `count`, a power of two, places for what has been added to lately an operation has.
     @inline(__always)
-    private static func slot(_ operation: UnsafePointer<Operation>) -> Int {
+    static func slot(_ operation: UnsafePointer<Operation>, of count: Int) -> Int {
         let hash = operation.pointee.hash &>> 8 &+ UInt64(operation.pointee.column)
-        return Int(truncatingIfNeeded: hash) & (runSlots &- 1)
+        return Int(truncatingIfNeeded: hash) & (count &- 1)
     }
 }

@@ -1,3 +1,5 @@
+internal import CTallyIntrinsics
+
 /// What makes an update countable once: a name that its client chose, with the time of its choice.
 ///
 /// A UUID of version 7 or a ULID: 128 bits, of which the upper 48 are milliseconds since 1970.
@@ -54,12 +56,11 @@ public struct RequestToken: Hashable, Comparable, Sendable {
                 Self.eight(start, 24)
             )
         }
-        let areDigits =
-            Self.areHexadecimal(words.0) & Self.areHexadecimal(words.1)
-            & Self.areHexadecimal(words.2) & Self.areHexadecimal(words.3)
-        guard areDigits == Self.topBits else { return nil }
-        let high = Self.hexadecimal(words.0) &<< 32 | Self.hexadecimal(words.1)
-        let low = Self.hexadecimal(words.2) &<< 32 | Self.hexadecimal(words.3)
+        let (upper, lower) = (
+            tally_hexadecimal(words.0, words.1), tally_hexadecimal(words.2, words.3)
+        )
+        guard upper.are_digits, lower.are_digits else { return nil }
+        let (high, low) = (upper.value, lower.value)
         guard high & 0xf000 == 0x7000, low &>> 62 == 2 else { return nil }
         self.init(high: high, low: low)
     }
@@ -77,8 +78,6 @@ public struct RequestToken: Hashable, Comparable, Sendable {
     // MARK: Digits
 
     private static var hyphen: UInt8 { UInt8(ascii: "-") }
-    private static let topBits: UInt64 = 0x8080_8080_8080_8080
-    private static let everyByte: UInt64 = 0x0101_0101_0101_0101
 
     /// Eight bytes, the first one lowest.
     @inline(__always)
@@ -90,33 +89,6 @@ public struct RequestToken: Hashable, Comparable, Sendable {
     @inline(__always)
     private static func four(_ start: UnsafeRawPointer, _ offset: Int) -> UInt64 {
         UInt64(UInt32(littleEndian: start.loadUnaligned(fromByteOffset: offset, as: UInt32.self)))
-    }
-
-    /// The top bit of each byte that is a hexadecimal digit.
-    @inline(__always)
-    private static func areHexadecimal(_ bytes: UInt64) -> UInt64 {
-        // Each byte is below 0x80, or nothing is said of it, so that no sum leaves its byte.
-        let low = bytes & ~topBits
-        let letters = low | 0x2020_2020_2020_2020
-        let digit = atLeast(low, UInt8(ascii: "0")) & ~atLeast(low, UInt8(ascii: "9") + 1)
-        let letter = atLeast(letters, UInt8(ascii: "a")) & ~atLeast(letters, UInt8(ascii: "f") + 1)
-        return (digit | letter) & ~bytes & topBits
-    }
-
-    /// The top bit of each of eight bytes below 0x80 that is at least `least`.
-    @inline(__always)
-    private static func atLeast(_ bytes: UInt64, _ least: UInt8) -> UInt64 {
-        bytes &+ everyByte &* UInt64(0x80 &- least)
-    }
-
-    /// The number that eight hexadecimal digits are, the first one lowest in `bytes`.
-    @inline(__always)
-    private static func hexadecimal(_ bytes: UInt64) -> UInt64 {
-        // A letter's code is its value less nine in the lower half, and has bit 6.
-        var value = (bytes & 0x0f0f_0f0f_0f0f_0f0f) &+ (bytes &>> 6 & everyByte) &* 9
-        value = (value &<< 4 | value &>> 8) & 0x00ff_00ff_00ff_00ff
-        value = (value | value &>> 8) & 0x0000_ffff_0000_ffff
-        return UInt64(UInt32(truncatingIfNeeded: value | value &>> 16).byteSwapped)
     }
 
     /// Crockford's base 32: digits and letters without I, L, O, U.

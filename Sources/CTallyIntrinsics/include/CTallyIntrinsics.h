@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /// Asks the memory system to load the cache line at `address`; never faults.
 static inline void tally_prefetch(const void *address) {
@@ -29,6 +30,34 @@ static inline uint32_t tally_select(uint64_t word, uint32_t rank) {
     while (rest--) bits &= bits - 1;
     return byte + (uint32_t)__builtin_ctzll(bits);
 #endif
+}
+
+/// What sixteen hexadecimal digits are, if all of them are such digits.
+typedef struct {
+    uint64_t value;
+    bool are_digits;
+} tally_hexadecimal_result;
+
+/// Reads sixteen hexadecimal digits, in any case, side by side; each word's first digit is its lowest byte.
+static inline tally_hexadecimal_result tally_hexadecimal(uint64_t first, uint64_t second) {
+    typedef uint8_t bytes __attribute__((vector_size(16)));
+    typedef uint16_t pairs __attribute__((vector_size(16)));
+    typedef uint8_t packed __attribute__((vector_size(8)));
+    const uint64_t words[2] = {first, second};
+    bytes text;
+    memcpy(&text, words, sizeof text);
+    const bytes decimals = text - '0';
+    const bytes letters = (text | 0x20) - 'a';
+    const bytes are_decimals = (bytes)(decimals < 10);
+    const bytes are_letters = (bytes)(letters < 6);
+    const pairs values = (pairs)((decimals & are_decimals) | ((letters + 10) & are_letters));
+    const packed joined = __builtin_convertvector((values << 4 | values >> 8) & 0xff, packed);
+    const bytes are_digits = are_decimals | are_letters;
+    uint64_t value, checked[2];
+    memcpy(&value, &joined, sizeof value);
+    memcpy(checked, &are_digits, sizeof checked);
+    return (tally_hexadecimal_result){
+        __builtin_bswap64(value), (checked[0] & checked[1]) == UINT64_MAX};
 }
 
 /// Whether `tally_crc32c_update` runs in hardware on this machine.

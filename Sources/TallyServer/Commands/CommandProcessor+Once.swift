@@ -24,8 +24,8 @@ extension CommandProcessor {
         }
         arguments = arguments.dropFirst(2)
         guard let index = findCommand(arguments[0]) else { throw unknown() }
-        let command = server.commands[index]
-        if command.id == .execute {
+        let command = commands + index
+        if command.pointee.id == .execute {
             guard header == nil else {
                 throw Refusal("ERR a transaction's positions are not told")
             }
@@ -38,26 +38,28 @@ extension CommandProcessor {
         guard session.transaction == nil else {
             throw Refusal("ERR ONCE is not allowed inside a transaction: use ONCE token EXEC")
         }
-        guard command.id != .once else { throw Refusal("ERR ONCE is not allowed inside of ONCE") }
-        guard command.isWrite else {
+        guard command.pointee.id != .once else {
+            throw Refusal("ERR ONCE is not allowed inside of ONCE")
+        }
+        guard command.pointee.isWrite else {
             throw Refusal(
                 "ERR ONCE takes commands that write, and '\(server.specs[index].name)' does not")
         }
-        if command.id.changesSchema {
+        if command.pointee.id.changesSchema {
             guard beginSchemaChange() else { return .busy }
         }
         var fingerprint = CommandFingerprint()
-        add(arguments, command, to: &fingerprint)
+        add(arguments, command.pointee, to: &fingerprint)
         let first = batch.beginTransaction(nil, once: (token, fingerprint.value))
         let plan: ReplyPlan?
         do throws(Refusal) {
-            if changesSchema, command.arity.accepts(arguments.count) {
+            if changesSchema, command.pointee.arity.accepts(arguments.count) {
                 // What a repeated change would be refused for is that it has been made.
                 plan = try planSchemaChange(
                     isRepeated: server.node.remembers(
                         token, fingerprint: fingerprint.value, partition: 0))
             } else {
-                plan = try planOperations(command.id, index)
+                plan = try planOperations(command.pointee.id, index)
             }
         } catch {
             batch.removeLast(to: first)

@@ -14,7 +14,7 @@ struct CommandProcessor: ~Copyable {
     let server: ServerContext
     private let node: Node
     private let lookup: CommandLookup
-    private let commands: UnsafeMutablePointer<ServerContext.Command>
+    let commands: UnsafeMutablePointer<ServerContext.Command>
     var batch: OperationBatch
     /// What has been encoded since the last `removeDeliveries`.
     var replies = ReplyWriter()
@@ -463,6 +463,7 @@ struct CommandProcessor: ~Copyable {
     }
 
     /// The same behind a plan that says more about the reply.
+    @inline(__always)
     mutating func note(
         _ plan: ReplyPlan, _ owner: Int, _ session: inout Session, behind header: ReplyPlan?
     ) {
@@ -582,10 +583,14 @@ struct CommandProcessor: ~Copyable {
         return words
     }
 
-    /// Encodes the reply of one command, and moves `plan` behind its plans.
+    /// Encodes the reply of one command, and moves `plan` behind its plans; or moves it to the plan that
+    /// says more of the reply.
     @inline(__always)
     private mutating func encodePlan(_ plan: inout Int, _ version: RESPVersion) {
         switch plans[plan].shape {
+        case .once where isApplied(plans[plan]):
+            // The next plan's reply is all there is to say.
+            plan &+= 1
         case .transaction, .once: encodeTransaction(&plan, version)
         case .positioned: encodePositioned(&plan, version)
         default:
@@ -596,6 +601,11 @@ struct CommandProcessor: ~Copyable {
         }
     }
 
+    @inline(__always)
+    private mutating func isApplied(_ header: ReplyPlan) -> Bool {
+        batch.outcomes[Int(header.first)].status == .applied
+    }
+
     /// Encodes a command's reply and the positions that it reflects.
     @inline(never)
     private mutating func encodePositioned(_ plan: inout Int, _ version: RESPVersion) {
@@ -603,7 +613,7 @@ struct CommandProcessor: ~Copyable {
         plan += 1
         let isSilent = plans[plan].isSilent
         if !isSilent { replies.array(2) }
-        encodePlan(&plan, version)
+        repeat { encodePlan(&plan, version) } while plans[plan - 1].shape == .once
         guard !isSilent else { return }
         let last = plans[plan - 1]
         let end = Int(last.first + last.count)

@@ -10,7 +10,8 @@ public struct KeyHasher: Sendable {
     let secret: UInt64
 
     private static let multiplier: UInt64 = 0x9e37_79b9_7f4a_7c15
-    private static let increment: UInt64 = 0xd1b5_4a32_d192_ed03
+    @usableFromInline
+    static var increment: UInt64 { 0xd1b5_4a32_d192_ed03 }
 
     /// A hash function of its own for each `seed`.
     public init(seed: UInt64) {
@@ -40,12 +41,12 @@ public struct KeyHasher: Sendable {
     }
 
     /// The hash of a token, as of its bytes.
+    @inlinable @inline(__always)
     public func hash(_ token: RequestToken) -> UInt64 {
-        withUnsafeTemporaryAllocation(byteCount: RequestToken.byteCount, alignment: 8) { bytes in
-            let start = bytes.baseAddress.unsafelyUnwrapped
-            token.write(to: start)
-            return _hash(start, RequestToken.byteCount)
-        }
+        let state = seed ^ UInt64(truncatingIfNeeded: RequestToken.byteCount) &* Self.increment
+        let product = (token.high.bigEndian ^ secret).multipliedFullWidth(
+            by: token.low.bigEndian ^ state)
+        return product.high ^ product.low ^ state &>> 32
     }
 
     @usableFromInline

@@ -36,8 +36,9 @@ public struct Operation {
         /// Change the partition's schema as the key's bytes, a `SchemaChange`'s text, say.
         case changeSchema
         /// Apply the `unitCount` − 1 operations that follow as one, but judge each, or each unit among
-        /// them, by itself. `operand` says which keys of the batch's it watches, 0 for none; `count` which of
-        /// its requests it is, 0 for none. Has no key.
+        /// them, by itself. `operand` says which keys of the batch's it watches, 0 for none. If it is a request
+        /// that is to be executed once, `rows[count - 1…]` says more of it, and `hash` is that of its token;
+        /// if not, `count` is 0. Has no key.
         case transaction
         /// Tell how many plain keys and records the partition has. Has no key.
         case countKeys

@@ -40,7 +40,7 @@ public struct Partition: ~Copyable {
     /// Memory taken, bytes, without what waits for the journal.
     @inline(__always)
     public var allocatedBytes: Int {
-        plain.allocatedBytes &+ families.allocatedBytes &+ tokens.table.memtableBytes
+        plain.allocatedBytes &+ families.allocatedBytes &+ tokens.changedBytes
             &+ tokens.table.segmentBytes
     }
 
@@ -48,7 +48,7 @@ public struct Partition: ~Copyable {
     public var tableBytes: (changed: Int, segments: Int) {
         let families = families.tableBytes
         return (
-            plain.changedBytes + families.changed + tokens.table.memtableBytes,
+            plain.changedBytes + families.changed + tokens.changedBytes,
             plain.segmentBytes + families.segments + tokens.table.segmentBytes
         )
     }
@@ -70,6 +70,17 @@ public struct Partition: ~Copyable {
         lastSequence = sequence
         if !watches.isEmpty { watches.touch(operation) }
         return isJournalled ? pending.append(operation, rows) : 0
+    }
+
+    /// The same for `remember`.
+    @inline(__always)
+    mutating func recordRemembered(
+        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>,
+        sequence: UInt64
+    ) -> Int {
+        lastSequence = sequence
+        if !watches.isEmpty { watches.touch(operation) }
+        return pending.appendRemembered(operation, rows)
     }
 
     // MARK: Watching
@@ -240,6 +251,10 @@ public struct Partition: ~Copyable {
     public mutating func refusal(
         of operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
     ) -> Outcome.Status? {
+        // Whoever adds to a plain key that can be read is not refused.
+        if operation.pointee.kind == .add, operation.pointee.family == 0, plain.coldCount == 0 {
+            return nil
+        }
         let refusal = judge(operation, rows)
         return cache.hasFailed ? failed().status : refusal
     }

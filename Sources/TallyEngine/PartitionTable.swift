@@ -101,8 +101,7 @@ public struct PartitionTable: ~Copyable {
     }
 
     /// Applies one operation: there is nothing whose waits could overlap.
-    @inline(__always)
-    private borrowing func applyOne(
+    public borrowing func applyOne(
         _ operation: UnsafePointer<Operation>, _ outcome: UnsafeMutablePointer<Outcome>,
         _ application: inout Application
     ) {
@@ -133,26 +132,27 @@ public struct PartitionTable: ~Copyable {
         locate(.block, operations, count, &places)
     }
 
-    /// What of a request's memory is asked for; the second needs the first.
-    public enum PrefetchStep: Sendable {
-        case bucket, record
-    }
-
-    /// Asks for the memory that executing a request of one operation will need.
-    @inline(__always)
-    public borrowing func prefetch(
-        _ step: PrefetchStep, _ operation: UnsafePointer<Operation>, tokenHash: UInt64
-    ) {
-        let partition = partitions + Int(operation.pointee.partition)
-        switch step {
-        case .bucket:
-            partition.pointee.prefetch(operation)
-            partition.pointee.tokens.prefetchBucket(tokenHash)
-        case .record:
-            if operation.pointee.family == 0 {
-                partition.pointee.plain.prefetchRecord(operation.pointee.hash)
+    /// Asks for the memory that executing requests of one operation each will need, so that the waits for
+    /// it overlap.
+    ///
+    /// - Parameters:
+    ///   - operations: Each request's header, whose hash is its token's, and its operation.
+    ///   - count: Of the operations, headers and all.
+    public borrowing func prefetchRequests(_ operations: UnsafePointer<Operation>, count: Int) {
+        var index = 0
+        while index < count {
+            let partition = partitions + Int(operations[index].partition)
+            partition.pointee.tokens.prefetch(operations[index].hash)
+            partition.pointee.prefetch(operations + (index &+ 1))
+            index &+= 2
+        }
+        index = 1
+        while index < count {
+            if operations[index].family == 0 {
+                partitions[Int(operations[index].partition)].plain.prefetchRecord(
+                    operations[index].hash)
             }
-            partition.pointee.tokens.prefetchRecord(tokenHash)
+            index &+= 2
         }
     }
 
@@ -232,14 +232,18 @@ public struct PartitionTable: ~Copyable {
         }
     }
 
-    /// Applies an operation that no client has asked for, and records it.
-    public borrowing func applyAlso(
+    /// Remembers a request, and records that.
+    public borrowing func remember(
         _ operation: UnsafePointer<Operation>, _ application: inout Application
     ) {
-        var outcome = Outcome(refused: .unreadable)
-        applyWrite(
-            operation, IntegerTable.Lookup(key: 0, hash: 0), &outcome,
-            partitions + Int(operation.pointee.partition), &application)
+        let partition = partitions + Int(operation.pointee.partition)
+        let bytesBefore = partition.pointee.tokens.logBytes
+        let outcome = partition.pointee.remember(operation, application.rows)
+        guard outcome.status == .applied else { return }
+        let reserved = partition.pointee.recordRemembered(
+            operation, application.rows, sequence: application.sequence)
+        application.note(
+            reserved: reserved, allocated: partition.pointee.tokens.logBytes &- bytesBefore)
     }
 
     // MARK: Deadlines

@@ -104,7 +104,7 @@ extension Node {
     ) {
         let watches = batch.watched(batch.operations[start])?.watches ?? []
         let end = start + Int(batch.operations[start].unitCount)
-        if let once = batch.request(batch.operations[start]) {
+        if let once = batch.request(batch.operations + start) {
             return executeOnce(once, &batch, start..<end, watches, logTime, &application)
         }
         let needed = locks(of: batch.operations + start, end - start, watches)
@@ -125,6 +125,7 @@ extension Node {
     }
 
     /// Applies a transaction's operations, whose locks are held, each or each unit judged by itself.
+    @inline(__always)
     func applyAll(
         _ batch: inout OperationBatch, _ range: Range<Int>,
         _ application: inout PartitionTable.Application
@@ -133,8 +134,8 @@ extension Node {
         while index < range.upperBound {
             let operations = UnsafePointer(batch.operations + index)
             let count = Int(operations.pointee.unitCount)
-            removeDue(operations, count, &application)
             if count > 1 {
+                removeDue(operations, count, &application)
                 applyUnit(operations, count, batch.outcomes + index, &application)
             } else {
                 apply(operations, 1, batch.outcomes + index, &application)

@@ -233,7 +233,11 @@ public final class Node: @unchecked Sendable {
     ) {
         let reservedBefore = application.reservedBytes
         follow(&application)
-        partitions.apply(operations, count: count, outcomes: outcomes, &application)
+        if count == 1 {
+            partitions.applyOne(operations, outcomes, &application)
+        } else {
+            partitions.apply(operations, count: count, outcomes: outcomes, &application)
+        }
         if application.reservedBytes > reservedBefore { gate.didChange() }
     }
 

@@ -22,8 +22,10 @@ public struct OperationBatch: ~Copyable {
     private var held: [AnyObject] = []
     /// The keys that transactions watch.
     private var watched: [WatchedKeys] = []
-    /// Requests that are to be executed once.
-    private var requests: [Once] = []
+    /// What a transaction that has begun and is to be executed once is known by.
+    private var begun: (token: RequestToken, fingerprint: UInt64)?
+    /// Whether there are requests among them that are to be executed once.
+    private(set) var hasRequests = false
 
     /// How many operations there are.
     public private(set) var count = 0
@@ -201,17 +203,30 @@ public struct OperationBatch: ~Copyable {
 
     // MARK: Transactions
 
-    /// A request that is to be executed once.
+    /// A request that is to be executed once, where it is in rows:
+    ///
+    ///     token, two words · fingerprint · how many words are remembered of it · room for them
     struct Once {
-        let token: RequestToken
-        /// `KeyHasher`'s hash of the token.
-        let hash: UInt64
-        let fingerprint: UInt64
-        /// Where what becomes of it is remembered.
-        var partition = 0
-        /// Where in the rows there is room for its fingerprint, the number of words, and those words.
-        var place = 0
-        var wordCount = 0
+        /// Where it begins, in all rows and in memory.
+        let place: Int
+        let start: UnsafeMutablePointer<Int64>
+
+        static let headWords = 4
+
+        /// The bytes of its token.
+        @inline(__always)
+        var tokenBytes: UnsafeRawPointer { UnsafeRawPointer(start) }
+        @inline(__always)
+        var token: RequestToken { RequestToken(bytes: tokenBytes) }
+        @inline(__always)
+        var fingerprint: UInt64 { UInt64(bitPattern: start[2]) }
+        @inline(__always)
+        var wordCount: Int { Int(start[3]) }
+        @inline(__always)
+        var words: UnsafeMutablePointer<Int64> { start + Self.headWords }
+        /// Where what `Operation.Kind.remember` takes is in rows.
+        @inline(__always)
+        var remembered: Int { place &+ 2 }
 
         var journalBytesMax: Int { Partition.rememberedBytesMax(wordCount: wordCount) }
     }
@@ -227,42 +242,37 @@ public struct OperationBatch: ~Copyable {
         _ watched: WatchedKeys?, once: (token: RequestToken, fingerprint: UInt64)? = nil
     ) -> Int {
         if let watched { self.watched.append(watched) }
-        if let once {
-            requests.append(
-                Once(
-                    token: once.token, hash: hasher.hash(once.token),
-                    fingerprint: once.fingerprint))
-        }
+        begun = once
         append(
             Operation(
-                .transaction, key: UnsafeRawPointer(operations), keyByteCount: 0, hash: 0,
+                .transaction, key: UnsafeRawPointer(operations), keyByteCount: 0,
+                hash: once.map { hasher.hash($0.token) } ?? 0,
                 partition: watched?.watches.first?.partition ?? 0,
-                operand: watched == nil ? 0 : Int64(self.watched.count),
-                count: once == nil ? 0 : UInt32(requests.count)))
-        return count - 1
+                operand: watched == nil ? 0 : Int64(self.watched.count), count: 0))
+        return count &- 1
     }
 
     /// Ends the transaction that began at `first`.
     ///
     /// - Returns: false if too much would have to be remembered of it, or nothing; it must then go.
+    @inline(__always)
     public mutating func endTransaction(from first: Int) -> Bool {
-        operations[first].unitCount = UInt32(count &- first)
+        operations[first].unitCount = UInt32(truncatingIfNeeded: count &- first)
         if count > first &+ 1 { operations[first].partition = operations[first &+ 1].partition }
-        let number = Int(operations[first].count) &- 1
-        guard number >= 0 else { return true }
+        guard let request = begun else { return true }
+        begun = nil
         let wordCount = OnceWords.wordCount(operations, (first &+ 1)..<count)
-        guard wordCount <= Limits.onceWordsMax, count > first &+ 1 else {
-            // So that it is not taken for what was reserved.
-            operations[first].count = 0
-            return false
-        }
+        guard wordCount <= Limits.onceWordsMax, count > first &+ 1 else { return false }
         let place = rowsCount
-        makeRows(2 &+ wordCount)
-        rowsCount &+= 2 &+ wordCount
-        requests[number].wordCount = wordCount
-        requests[number].place = place
-        requests[number].partition = Int(operations[first &+ 1].partition)
-        journalBytesMax &+= requests[number].journalBytesMax
+        makeRows(Once.headWords &+ wordCount)
+        rowsCount &+= Once.headWords &+ wordCount
+        let once = Once(place: place, start: rows + place)
+        request.token.write(to: once.start)
+        once.start[2] = Int64(bitPattern: request.fingerprint)
+        once.start[3] = Int64(wordCount)
+        operations[first].count = UInt32(truncatingIfNeeded: place &+ 1)
+        journalBytesMax &+= once.journalBytesMax
+        hasRequests = true
         return true
     }
 
@@ -273,12 +283,10 @@ public struct OperationBatch: ~Copyable {
 
     /// The request that a transaction is, if it is to be executed once.
     @inline(__always)
-    func request(_ transaction: Operation) -> Once? {
-        transaction.count > 0 ? requests[Int(transaction.count) &- 1] : nil
+    func request(_ transaction: UnsafePointer<Operation>) -> Once? {
+        let place = Int(transaction.pointee.count) &- 1
+        return place < 0 ? nil : Once(place: place, start: rows + place)
     }
-
-    /// Whether there are requests among them that are to be executed once.
-    var hasRequests: Bool { !requests.isEmpty }
 
     /// Appends raising the floor of what a partition remembers.
     mutating func appendRaiseFloor(_ partition: Int, to milliseconds: UInt64) {
@@ -316,9 +324,8 @@ public struct OperationBatch: ~Copyable {
             if operations[index].isWrite {
                 journalBytesMax -= Partition.journalBytesMax(operations[index])
             } else if operations[index].kind == .transaction,
-                let request = request(operations[index]), request.wordCount > 0
+                let request = request(operations + index)
             {
-                // One that was given up before its end has not been counted.
                 journalBytesMax -= request.journalBytesMax
             }
         }
@@ -438,7 +445,7 @@ public struct OperationBatch: ~Copyable {
 
     @inline(__always)
     private mutating func forgetTransactions() {
-        if !requests.isEmpty { requests.removeAll(keepingCapacity: true) }
+        hasRequests = false
         if !watched.isEmpty { watched.removeAll() }
         if !held.isEmpty { held.removeAll() }
     }

@@ -98,8 +98,9 @@ extension Partition {
 
 extension Partition {
     /// Most bytes that remembering a request of so many words adds to the journal.
+    @inline(__always)
     public static func rememberedBytesMax(wordCount: Int) -> Int {
-        1 + RequestToken.byteCount + 8 + 10 + wordCount * 10
+        1 &+ RequestToken.byteCount &+ 8 &+ (1 &+ wordCount) &* Varint.bytesMax
     }
 
     /// Most bytes that removing an operation's plain key adds to the journal.

@@ -136,23 +136,24 @@ struct EntryWriter: ~Copyable {
         case .extendedAdd:
             end = writeHead(isPlain ? .extendedAdd : .columnExtendedAdd, operation, at: end)
             end = writeWords(ExtendedAdd.wordCount, operation, rows, at: end)
-        case .remember:
-            end = writeRemembered(operation, rows, at: end)
         case .raiseFloor:
             end.storeBytes(of: EntryKind.raiseFloor.rawValue, as: UInt8.self)
             end += 1
             end += Varint.write(UInt64(bitPattern: operation.pointee.operand), to: end)
-        case .get, .readRecord, .readExpiry, .readForMove, .transaction, .countKeys, .add:
+        case .get, .readRecord, .readExpiry, .readForMove, .transaction, .countKeys, .add,
+            .remember:
             preconditionFailure("not an operation for this entry")
         }
         byteCount += end - start
         entryCount += 1
     }
 
-    private func writeRemembered(
-        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>,
-        at start: UnsafeMutableRawPointer
-    ) -> UnsafeMutableRawPointer {
+    /// Writes the entry of a `remember`, which takes at most `bytesMax` bytes.
+    @inline(__always)
+    mutating func writeRemembered(
+        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>, bytesMax: Int
+    ) {
+        let start = reserve(bytesMax)
         let place = rows + Int(operation.pointee.operand)
         var end = start
         end.storeBytes(of: EntryKind.remember.rawValue, as: UInt8.self)
@@ -162,10 +163,10 @@ struct EntryWriter: ~Copyable {
         end.storeBytes(of: UInt64(bitPattern: place[0]).littleEndian, as: UInt64.self)
         end += 8
         end += Varint.write(UInt64(bitPattern: place[1]), to: end)
-        for word in 0..<Int(place[1]) {
-            end += Varint.write(Varint.zigzag(place[2 + word]), to: end)
+        for word in 2..<(2 &+ Int(place[1])) {
+            end += Varint.write(Varint.zigzag(place[word]), to: end)
         }
-        return end
+        finish(at: end)
     }
 
     func writeWords(

@@ -79,6 +79,17 @@ struct PendingEntries: ~Copyable {
         return reserved
     }
 
+    /// The same for `remember`.
+    @inline(__always)
+    mutating func appendRemembered(
+        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
+    ) -> Int {
+        let reserved = Partition.rememberedBytesMax(wordCount: Int(operation.pointee.count))
+        reservedBytes &+= reserved
+        writer.writeRemembered(operation, rows, bytesMax: reserved)
+        return reserved
+    }
+
     @inline(__always)
     private mutating func appendAdd(_ operation: UnsafePointer<Operation>, bytesMax: Int) {
         let slot = Self.slot(operation)
@@ -114,14 +125,15 @@ struct PendingEntries: ~Copyable {
         _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
     ) {
         switch operation.pointee.kind {
-        case .get, .readRecord, .readExpiry, .readForMove, .transaction, .countKeys, .add:
+        case .get, .readRecord, .readExpiry, .readForMove, .transaction, .countKeys, .add,
+            .remember:
             preconditionFailure("not an operation for this entry")
         case .set, .setIfAbsent, .setIfPresent, .delete, .expire, .persist, .extendedSet,
             .extendedAdd, .setMoved, .deleteMoved:
             let slot = Self.slot(operation)
             if openRuns & 1 &<< UInt64(slot) != 0 { writeRun(slot) }
             addedKeys[slot].offsetPlusOne = 0
-        case .remember, .raiseFloor: break
+        case .raiseFloor: break
         case .setColumns, .setRecord, .deleteRecord, .clear, .changeSchema, .importRuns:
             // Runs of several keys or columns may be meant.
             writeOpenRuns()

@@ -6,6 +6,8 @@ enum StringLayer: Sendable {
     case memtable(FrozenStringMemtable)
     /// What was imported.
     case run(StringRun)
+    /// The latest requests of a `TokenWindow`.
+    case tokens(FrozenTokenLog)
 
     /// What a layer says about a key.
     enum Reading {
@@ -18,6 +20,7 @@ enum StringLayer: Sendable {
         switch self {
         case .memtable(let frozen): frozen.columns
         case .run(let run): run.columns
+        case .tokens: OnceRows.columns
         }
     }
 
@@ -25,6 +28,7 @@ enum StringLayer: Sendable {
         switch self {
         case .memtable(let frozen): frozen.memtable.allocatedBytes
         case .run(let run): run.segments.reduce(0) { $0 + $1.allocatedBytes }
+        case .tokens(let log): log.allocatedBytes
         }
     }
 
@@ -39,6 +43,7 @@ enum StringLayer: Sendable {
             frozen.memtable.read(record, row)
             return .found
         case .run(let run): return run.read(key.bytes, row) ? .found : .unknown
+        case .tokens(let log): return log.read(key.bytes, row) ? .found : .unknown
         }
     }
 
@@ -54,6 +59,7 @@ enum StringLayer: Sendable {
                 body(key, row)
             }
         case .run(let run): for segment in run.segments { segment.forEach { body($0, $1) } }
+        case .tokens(let log): log.forEach { body($0, $1) }
         }
     }
 }

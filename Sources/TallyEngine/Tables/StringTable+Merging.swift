@@ -23,13 +23,20 @@ extension StringTable {
 
     /// Puts records over all that there are, as `IntegerTable.add(run:)`.
     public mutating func add(run segments: [StringSegment]) {
-        freeze()
         let run = StringRun(segments)
+        add(.run(run), recordCount: run.recordCount)
+    }
+
+    /// Puts records over all that there are, to be merged with them.
+    ///
+    /// - Parameter recordCount: How many more there are then.
+    mutating func add(_ content: StringLayer, recordCount: Int) {
+        freeze()
         frozen.insert(
             Layer(
-                content: .run(run), map: ColumnMap(from: run.columns, to: columns),
-                records: run.recordCount), at: 0)
-        recordCount += run.recordCount
+                content: content, map: ColumnMap(from: content.columns, to: columns),
+                records: recordCount), at: 0)
+        self.recordCount += recordCount
         noteBase()
     }
 

@@ -22,7 +22,9 @@ public enum OnceWords {
     public static func wordCount(
         _ operations: UnsafePointer<Operation>, _ range: Range<Int>
     ) -> Int {
-        range.reduce(1) { $0 + 2 + extraCount(operations[$1]) }
+        var count = 1
+        for index in range { count &+= 2 &+ extraCount(operations[index]) }
+        return count
     }
 
     /// Writes the outcomes of operations to `words`.
@@ -32,20 +34,20 @@ public enum OnceWords {
         _ operations: UnsafePointer<Operation>, _ outcomes: UnsafePointer<Outcome>,
         _ range: Range<Int>, rows: UnsafePointer<Int64>, to words: UnsafeMutablePointer<Int64>
     ) -> Int {
-        var count = 1
+        var next = words + 1
         for index in range {
-            let outcome = outcomes[index]
-            words[count] =
-                Int64(outcome.status.rawValue) | (outcome.wasPresent ? 1 << 8 : 0)
-            words[count + 1] = outcome.value
-            count += 2
-            let extra = rows + extraStart(operations[index])
-            for word in 0..<extraCount(operations[index]) {
-                words[count] = extra[word]
-                count += 1
-            }
+            let outcome = outcomes + index
+            next[0] =
+                Int64(outcome.pointee.status.rawValue) | (outcome.pointee.wasPresent ? 1 << 8 : 0)
+            next[1] = outcome.pointee.value
+            next += 2
+            let extraCount = extraCount(operations[index])
+            guard extraCount > 0 else { continue }
+            next.update(from: rows + extraStart(operations[index]), count: extraCount)
+            next += extraCount
         }
-        words[0] = Int64(count << 16 | range.count)
+        let count = next - words
+        words[0] = Int64(count &<< 16 | range.count)
         return count
     }
 

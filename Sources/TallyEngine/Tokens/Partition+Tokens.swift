@@ -52,14 +52,15 @@ extension Partition {
         return cache.failure(of: block.address).map { .unreadable($0) } ?? .block(block)
     }
 
+    @inline(__always)
     mutating func remember(
         _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
     ) -> Outcome {
         let place = rows + Int(operation.pointee.operand)
-        tokens.remember(
+        let isNew = tokens.remember(
             RequestToken(bytes: operation.pointee.key), hash: operation.pointee.hash,
             fingerprint: UInt64(bitPattern: place[0]), place + 2, count: Int(place[1]))
-        return Outcome(.applied, wasPresent: false, value: 0)
+        return Outcome(isNew ? .applied : .unchanged, wasPresent: !isNew, value: 0)
     }
 
     /// Where the floor of what is remembered ought to be, nil if it is good as it is.
@@ -82,6 +83,6 @@ extension Partition {
 
     /// How many records remember requests, and the memory that they take, bytes.
     public var tokenStatistics: (records: Int, byteCount: Int) {
-        (tokens.table.recordCount, tokens.table.memtableBytes + tokens.table.segmentBytes)
+        (tokens.recordCount, tokens.changedBytes + tokens.table.segmentBytes)
     }
 }

@@ -2,32 +2,27 @@ import TallyCore
 
 /// What became of the requests that carried a token, as far back as the floor.
 ///
-/// A table like any other: its keys are tokens, so it is in order of time, and what is below the
-/// floor goes in merges. The outcomes of a request are words, four to a record with the fingerprint as
-/// the first word; the second and further records of a request have keys of two more bytes.
+/// A table like any other under a log of the latest requests, which is not in order: its keys are tokens,
+/// so it is in order of time, and what is below the floor goes in merges.
 /// Not thread-safe: its partition's lock guards it.
 struct TokenWindow: ~Copyable {
     private(set) var table: StringTable
+    /// What came since the last merge began.
+    private var log = TokenLog()
     /// Tokens made at this time or before, milliseconds since 1970, cannot be judged.
     private(set) var floorMilliseconds: UInt64 = 0
-    /// The latest token that is remembered, and the latest that what is under the memtable may have.
+    /// The latest token that is remembered, and the latest that what is under the log may have.
     private var latest = RequestToken(high: 0, low: 0)
     private var latestSettled = RequestToken(high: 0, low: 0)
     private let row: UnsafeMutablePointer<UInt64>
     /// Room for a key.
     private let keyBytes: UnsafeMutableRawPointer
 
-    /// Words of one record.
-    static let wordsPerRecord = 4
-    static let columns = (0..<UInt32(wordsPerRecord)).map { column in
-        ColumnCoding(column: column, isSigned: column > 0)
-    }
-
     init(hasher: KeyHasher, cache: BlockCache) {
         table = StringTable(
-            columns: Self.columns, keepsZeroRows: true, hasher: hasher, cache: cache)
-        row = .allocate(capacity: Self.wordsPerRecord)
-        keyBytes = .allocate(byteCount: RequestToken.byteCount + 2, alignment: 8)
+            columns: OnceRows.columns, keepsZeroRows: true, hasher: hasher, cache: cache)
+        row = .allocate(capacity: OnceRows.columnCount)
+        keyBytes = .allocate(byteCount: OnceRows.Key.byteCountMax, alignment: 8)
     }
 
     deinit {
@@ -35,54 +30,53 @@ struct TokenWindow: ~Copyable {
         keyBytes.deallocate()
     }
 
+    /// How many records there are.
+    var recordCount: Int { table.recordCount &+ log.rowCount }
+
+    /// Memory taken by what has changed since the last merge, bytes.
     @inline(__always)
-    mutating func prefetchBucket(_ hash: UInt64) { table.prefetchBucket(hash) }
+    var changedBytes: Int { table.memtableBytes &+ log.allocatedBytes }
+
+    /// Memory taken by the latest requests, bytes.
+    @inline(__always)
+    var logBytes: Int { log.allocatedBytes }
 
     @inline(__always)
-    mutating func prefetchRecord(_ hash: UInt64) { table.prefetchRecord(hash) }
-
-    /// The key of a request's record number `index`, in `keyBytes`.
-    private mutating func lookup(
-        _ token: RequestToken, hash: UInt64, _ index: Int
-    ) -> StringTable.Lookup {
-        token.write(to: keyBytes)
-        guard index > 0 else {
-            return StringTable.Lookup(keyBytes, count: RequestToken.byteCount, hash: hash)
-        }
-        var count = RequestToken.byteCount
-        keyBytes.storeBytes(of: UInt16(index).bigEndian, toByteOffset: count, as: UInt16.self)
-        count += 2
-        let key = UnsafeRawBufferPointer(start: keyBytes, count: count)
-        return StringTable.Lookup(keyBytes, count: count, hash: table.hasher.hash(key))
-    }
+    mutating func prefetch(_ hash: UInt64) { log.prefetch(hash) }
 
     /// Writes what is remembered of a request, its outcomes' words, to `words`.
     ///
     /// - Parameter capacity: Room in `words`.
     /// - Returns: its fingerprint and how many words there are; nil if nothing is remembered.
+    @inline(__always)
     mutating func read(
         _ token: RequestToken, hash: UInt64, _ words: UnsafeMutablePointer<Int64>, capacity: Int
     ) -> (fingerprint: UInt64, wordCount: Int)? {
-        guard table.recordCount > 0 else { return nil }
-        let key = lookup(token, hash: hash, 0)
-        if latestSettled < token {
-            // Only the memtable can have it.
-            guard let record = table.findLive(key) else { return nil }
-            table.memtable.read(record, row)
-        } else {
-            guard table.read(key, row) else { return nil }
+        if let record = log.find(token, hash: hash) {
+            let found = TokenLog.words(record)
+            let count = OnceWords.wordCount(found[0])
+            words.update(from: found, count: min(count, capacity))
+            return (TokenLog.fingerprint(record), count)
         }
+        return latestSettled < token ? nil : readSettled(token, words, capacity: capacity)
+    }
+
+    /// The same for a request that is not in the log.
+    @inline(never)
+    private mutating func readSettled(
+        _ token: RequestToken, _ words: UnsafeMutablePointer<Int64>, capacity: Int
+    ) -> (fingerprint: UInt64, wordCount: Int)? {
+        guard table.recordCount > 0 else { return nil }
+        var key = OnceRows.Key(token)
+        guard table.read(lookup(key), row) else { return nil }
         let fingerprint = row[0]
         let count = OnceWords.wordCount(Varint.unzigzag(row[1]))
-        var index = 0
         var next = 1
         for word in 0..<min(count, capacity) {
-            if next == Self.wordsPerRecord {
-                index += 1
+            if next == OnceRows.columnCount {
+                key.index += 1
                 next = 0
-                guard table.read(lookup(token, hash: hash, index), row) else {
-                    return (fingerprint, 0)
-                }
+                guard table.read(lookup(key), row) else { return (fingerprint, 0) }
             }
             words[word] = next == 0 ? Int64(bitPattern: row[0]) : Varint.unzigzag(row[next])
             next += 1
@@ -90,46 +84,31 @@ struct TokenWindow: ~Copyable {
         return (fingerprint, count)
     }
 
+    private mutating func lookup(_ key: OnceRows.Key) -> StringTable.Lookup {
+        let count = key.write(to: keyBytes)
+        let bytes = UnsafeRawBufferPointer(start: keyBytes, count: count)
+        return StringTable.Lookup(keyBytes, count: count, hash: table.hasher.hash(bytes))
+    }
+
     /// Remembers a request.
     ///
     /// - Parameter words: As `OnceWords` lays them out.
+    /// - Returns: false if it is among the latest already.
+    @inline(__always)
     mutating func remember(
         _ token: RequestToken, hash: UInt64, fingerprint: UInt64, _ words: UnsafePointer<Int64>,
         count: Int
-    ) {
+    ) -> Bool {
         if latest < token { latest = token }
-        row.update(repeating: 0, count: Self.wordsPerRecord)
-        row[0] = fingerprint
-        var index = 0
-        var next = 1
-        for word in 0..<count {
-            if next == Self.wordsPerRecord {
-                write(token, hash: hash, index)
-                row.update(repeating: 0, count: Self.wordsPerRecord)
-                index += 1
-                next = 0
-            }
-            row[next] = next == 0 ? UInt64(bitPattern: words[word]) : Varint.zigzag(words[word])
-            next += 1
-        }
-        write(token, hash: hash, index)
-    }
-
-    /// Writes a record of a request that is new.
-    private mutating func write(_ token: RequestToken, hash: UInt64, _ index: Int) {
-        let key = lookup(token, hash: hash, index)
-        if latestSettled < token {
-            // It has been judged, and is nowhere.
-            table.insert(key, row, wasPresent: false)
-        } else {
-            table.write(key, row)
-        }
+        return log.append(token, hash: hash, fingerprint: fingerprint, words, count: count)
     }
 
     /// The block that must be read before `read` need not wait.
     mutating func missingBlock(_ token: RequestToken) -> ColdBlock? {
-        guard table.coldCount > 0, !(latestSettled < token) else { return nil }
-        return table.missingBlock(lookup(token, hash: table.hasher.hash(token), 0))
+        guard table.coldCount > 0, !(latestSettled < token),
+            log.find(token, hash: table.hasher.hash(token)) == nil
+        else { return nil }
+        return table.missingBlock(lookup(OnceRows.Key(token)))
     }
 
     // MARK: The floor
@@ -155,7 +134,7 @@ struct TokenWindow: ~Copyable {
             wanted = horizon
         }
         // A quarter at a time, so that there is room for a while.
-        var excess = table.segmentBytes + table.memtableBytes - byteCountMax
+        var excess = table.segmentBytes + changedBytes - byteCountMax
         if excess > 0 {
             excess += byteCountMax / 4
             for segment in table.segments {
@@ -190,6 +169,13 @@ struct TokenWindow: ~Copyable {
 
     mutating func freeze() -> TableMerge {
         latestSettled = latest
+        if log.rowCount > 0 {
+            var full = TokenLog()
+            swap(&full, &log)
+            let rowCount = full.rowCount
+            let frozen = FrozenTokenLog(full, hasher: table.hasher)
+            table.add(.tokens(frozen), recordCount: rowCount)
+        }
         return table.freeze(family: Schema.tokens)
     }
 

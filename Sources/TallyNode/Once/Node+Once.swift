@@ -12,9 +12,12 @@ extension Node {
         _ watches: [KeyWatch], _ logTime: Int64, _ application: inout PartitionTable.Application
     ) {
         var needed = locks(of: batch.operations + unit.lowerBound + 1, unit.count - 1, watches)
-        needed.insert(lockIndex(once.partition))
+        needed.insert(lockIndex(Int(batch.operations[unit.lowerBound].partition)))
         withLocked(needed) {
-            executeLocked(once, &batch, unit, watches, logTime, &application)
+            whileOpen(&application) { application in
+                executeLocked(
+                    once, &batch, unit, watches, judgingTime(logTime), &application)
+            }
         }
     }
 
@@ -37,17 +40,20 @@ extension Node {
         _ batch: inout OperationBatch, _ run: Range<Int>, _ logTime: Int64,
         _ application: inout PartitionTable.Application
     ) {
+        let time = judgingTime(logTime)
         locks[lockIndex(Int(batch.operations[run.lowerBound].partition))].withLock { _ in
-            var start = run.lowerBound
-            while start < run.upperBound {
-                let end = min(start &+ 2 &* Self.prefetchCount, run.upperBound)
-                prefetch(batch, start..<end)
-                while start < end {
-                    if let once = batch.request(batch.operations[start]) {
-                        let unit = start..<(start &+ 2)
-                        executeLocked(once, &batch, unit, [], logTime, &application)
+            whileOpen(&application) { application in
+                var start = run.lowerBound
+                while start < run.upperBound {
+                    let end = min(start &+ 2 &* Self.prefetchCount, run.upperBound)
+                    partitions.prefetchRequests(batch.operations + start, count: end &- start)
+                    while start < end {
+                        if let once = batch.request(batch.operations + start) {
+                            let unit = start..<(start &+ 2)
+                            executeLocked(once, &batch, unit, [], time, &application)
+                        }
+                        start &+= 2
                     }
-                    start &+= 2
                 }
             }
         }
@@ -56,62 +62,73 @@ extension Node {
     /// Requests whose memory is asked for together.
     private static var prefetchCount: Int { 16 }
 
-    /// Lets the waits for memory of several requests overlap.
-    @inline(__always)
-    private func prefetch(_ batch: borrowing OperationBatch, _ run: Range<Int>) {
-        for step in [PartitionTable.PrefetchStep.bucket, .record] {
-            var index = run.lowerBound
-            while index < run.upperBound {
-                let hash = batch.request(batch.operations[index])?.hash ?? 0
-                partitions.prefetch(step, batch.operations + (index &+ 1), tokenHash: hash)
-                index &+= 2
-            }
-        }
+    /// By what requests are judged, milliseconds since 1970.
+    private typealias JudgingTime = (now: UInt64, horizon: UInt64)
+
+    private func judgingTime(_ logTime: Int64) -> JudgingTime {
+        (UInt64(logTime), onceHorizon(UInt64(logTime)))
     }
 
-    /// The same, when all locks that are needed are held.
+    /// Applies to the open commit group what `body` does, under locks that are held.
+    @inline(__always)
+    private func whileOpen(
+        _ application: inout PartitionTable.Application,
+        _ body: (inout PartitionTable.Application) -> Void
+    ) {
+        let reservedBefore = application.reservedBytes
+        application.sequence = openSequence.pointee
+        body(&application)
+        if application.reservedBytes > reservedBefore { gate.didChange() }
+    }
+
+    /// Executes a request, or tells what became of it before, when all locks that are needed are held.
     @inline(__always)
     private func executeLocked(
         _ once: OperationBatch.Once, _ batch: inout OperationBatch, _ unit: Range<Int>,
-        _ watches: [KeyWatch], _ logTime: Int64, _ application: inout PartitionTable.Application
+        _ watches: [KeyWatch], _ time: JudgingTime, _ application: inout PartitionTable.Application
     ) {
-        let range = (unit.lowerBound &+ 1)..<unit.upperBound
-        let home = partitions.partition(once.partition)
-        let words = batch.rows + once.place + 2
+        let header = batch.operations + unit.lowerBound
+        let home = partitions.partition(Int(header.pointee.partition))
         let judgement = home.pointee.judge(
-            once.token, hash: once.hash, fingerprint: once.fingerprint,
-            nowMilliseconds: UInt64(logTime),
-            horizon: onceHorizon(UInt64(logTime)), words, capacity: once.wordCount)
+            once.token, hash: header.pointee.hash, fingerprint: once.fingerprint,
+            nowMilliseconds: time.now, horizon: time.horizon, once.words, capacity: once.wordCount)
+        let range = (unit.lowerBound &+ 1)..<unit.upperBound
         let status: Outcome.Status
         switch judgement {
         case .new:
-            if areTouched(watches, application) { return skip(&batch, unit, .unchanged, watches) }
+            if !watches.isEmpty, areTouched(watches, application) {
+                return skip(&batch, unit, .unchanged, watches)
+            }
             if let refusal = refusal(ofAll: range, &batch, application) {
                 status = refusal
                 break
             }
             applyAll(&batch, range, &application)
-            remember(once, &batch, range, &application)
+            remember(once, header, &batch, range, &application)
             status = .applied
         case .repeated(let wordCount):
             let isTold = OnceWords.decode(
-                words, count: wordCount, batch.operations, batch.outcomes, range, rows: batch.rows)
+                once.words, count: wordCount, batch.operations, batch.outcomes, range,
+                rows: batch.rows)
             status = isTold ? .applied : .replyLost
         case .reused: status = .tokenReused
         case .tooOld: status = .tokenTooOld
         case .tooNew: status = .tokenTooNew
         case .unreadable: status = .unreadable
         }
-        batch.outcomes[unit.lowerBound] = Outcome(refused: status)
         // What is told was true when the home partition last changed, or before.
-        for index in unit {
+        let sequence = home.pointee.lastSequence
+        batch.outcomes[unit.lowerBound] = Outcome(refused: status)
+        batch.outcomes[unit.lowerBound].sequence = sequence
+        for index in range {
             if status != .applied { batch.outcomes[index] = Outcome(refused: status) }
-            batch.outcomes[index].sequence = home.pointee.lastSequence
+            batch.outcomes[index].sequence = sequence
         }
     }
 
     /// Why a request cannot be executed now for reasons that are not the request's, nil if it can: that is
     /// not remembered.
+    @inline(__always)
     private func refusal(
         ofAll range: Range<Int>, _ batch: inout OperationBatch,
         _ application: PartitionTable.Application
@@ -133,26 +150,19 @@ extension Node {
     }
 
     /// Keeps what has become of a request with the data that it changed, in the same commit group.
+    @inline(__always)
     private func remember(
-        _ once: OperationBatch.Once, _ batch: inout OperationBatch, _ range: Range<Int>,
+        _ once: OperationBatch.Once, _ header: UnsafePointer<Operation>,
+        _ batch: inout OperationBatch, _ range: Range<Int>,
         _ application: inout PartitionTable.Application
     ) {
-        let place = batch.rows + once.place
         let count = OnceWords.encode(
-            batch.operations, batch.outcomes, range, rows: batch.rows, to: place + 2)
-        place[0] = Int64(bitPattern: once.fingerprint)
-        place[1] = Int64(count)
-        withUnsafeTemporaryAllocation(byteCount: RequestToken.byteCount, alignment: 8) { key in
-            let key = key.baseAddress.unsafelyUnwrapped
-            once.token.write(to: key)
-            var operation = Operation(
-                .remember, key: key, keyByteCount: RequestToken.byteCount, hash: once.hash,
-                partition: once.partition, operand: Int64(once.place), count: UInt32(count))
-            let reservedBefore = application.reservedBytes
-            follow(&application)
-            partitions.applyAlso(&operation, &application)
-            if application.reservedBytes > reservedBefore { gate.didChange() }
-        }
+            batch.operations, batch.outcomes, range, rows: batch.rows, to: once.words)
+        var operation = Operation(
+            .remember, key: once.tokenBytes, keyByteCount: RequestToken.byteCount,
+            hash: header.pointee.hash, partition: Int(header.pointee.partition),
+            operand: Int64(once.remembered), count: UInt32(truncatingIfNeeded: count))
+        partitions.remember(&operation, &application)
     }
 
     /// Whether a request on this partition is remembered.

@@ -28,7 +28,7 @@ extension Node {
             let partition = Int(operation.pointee.partition)
             let token =
                 operation.pointee.kind == .transaction
-                ? batch.request(operation.pointee)?.token : nil
+                ? batch.request(operation)?.token : nil
             let need = locks[lockIndex(partition)].withLock { _ in
                 token.map { partitions.partition(partition).pointee.need(of: $0) }
                     ?? partitions.partition(partition).pointee.need(of: operation)

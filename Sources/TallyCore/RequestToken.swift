@@ -104,12 +104,14 @@ public struct RequestToken: Hashable, Comparable, Sendable {
     }
 
     /// Writes its bytes, the upper first, so that they are in order of time.
+    @inlinable @inline(__always)
     public func write(to bytes: UnsafeMutableRawPointer) {
         bytes.storeBytes(of: high.bigEndian, as: UInt64.self)
         bytes.storeBytes(of: low.bigEndian, toByteOffset: 8, as: UInt64.self)
     }
 
     /// The token of the bytes that `write` writes.
+    @inlinable @inline(__always)
     public init(bytes: UnsafeRawPointer) {
         high = UInt64(bigEndian: bytes.loadUnaligned(as: UInt64.self))
         low = UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self))

@@ -68,7 +68,7 @@ public struct PartitionTable: ~Copyable {
         }
 
         @inline(__always)
-        fileprivate mutating func note(reserved: Int, allocated: Int) {
+        mutating func note(reserved: Int, allocated: Int) {
             reservedBytes &+= reserved
             allocatedBytes &+= allocated
         }
@@ -206,7 +206,7 @@ public struct PartitionTable: ~Copyable {
     }
 
     @inline(__always)
-    private borrowing func applyWrite(
+    borrowing func applyWrite(
         _ operation: UnsafePointer<Operation>, _ place: IntegerTable.Lookup,
         _ outcome: UnsafeMutablePointer<Outcome>, _ partition: UnsafeMutablePointer<Partition>,
         _ application: inout Application
@@ -230,20 +230,6 @@ public struct PartitionTable: ~Copyable {
                 reserved: reserved,
                 allocated: partition.pointee.allocatedBytes &- allocatedBytes)
         }
-    }
-
-    /// Remembers a request, and records that.
-    public borrowing func remember(
-        _ operation: UnsafePointer<Operation>, _ application: inout Application
-    ) {
-        let partition = partitions + Int(operation.pointee.partition)
-        let bytesBefore = partition.pointee.tokens.logBytes
-        let outcome = partition.pointee.remember(operation, application.rows)
-        guard outcome.status == .applied else { return }
-        let reserved = partition.pointee.recordRemembered(
-            operation, application.rows, sequence: application.sequence)
-        application.note(
-            reserved: reserved, allocated: partition.pointee.tokens.logBytes &- bytesBefore)
     }
 
     // MARK: Deadlines

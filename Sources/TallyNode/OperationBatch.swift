@@ -203,34 +203,6 @@ public struct OperationBatch: ~Copyable {
 
     // MARK: Transactions
 
-    /// A request that is to be executed once, where it is in rows:
-    ///
-    ///     token, two words · fingerprint · how many words are remembered of it · room for them
-    struct Once {
-        /// Where it begins, in all rows and in memory.
-        let place: Int
-        let start: UnsafeMutablePointer<Int64>
-
-        static let headWords = 4
-
-        /// The bytes of its token.
-        @inline(__always)
-        var tokenBytes: UnsafeRawPointer { UnsafeRawPointer(start) }
-        @inline(__always)
-        var token: RequestToken { RequestToken(bytes: tokenBytes) }
-        @inline(__always)
-        var fingerprint: UInt64 { UInt64(bitPattern: start[2]) }
-        @inline(__always)
-        var wordCount: Int { Int(start[3]) }
-        @inline(__always)
-        var words: UnsafeMutablePointer<Int64> { start + Self.headWords }
-        /// Where what `Operation.Kind.remember` takes is in rows.
-        @inline(__always)
-        var remembered: Int { place &+ 2 }
-
-        var journalBytesMax: Int { Partition.rememberedBytesMax(wordCount: wordCount) }
-    }
-
     /// Begins a transaction: what is appended until `endTransaction` is applied as one, but each
     /// operation, or unit, is judged by itself.
     ///
@@ -264,12 +236,11 @@ public struct OperationBatch: ~Copyable {
         let wordCount = OnceWords.wordCount(operations, (first &+ 1)..<count)
         guard wordCount <= Limits.onceWordsMax, count > first &+ 1 else { return false }
         let place = rowsCount
-        makeRows(Once.headWords &+ wordCount)
-        rowsCount &+= Once.headWords &+ wordCount
-        let once = Once(place: place, start: rows + place)
-        request.token.write(to: once.start)
-        once.start[2] = Int64(bitPattern: request.fingerprint)
-        once.start[3] = Int64(wordCount)
+        let rowsNeeded = OnceRequest.rowsCount(wordCount: wordCount)
+        makeRows(rowsNeeded)
+        rowsCount &+= rowsNeeded
+        let once = OnceRequest(rows, place: place)
+        once.write(request.token, fingerprint: request.fingerprint, wordCount: wordCount)
         operations[first].count = UInt32(truncatingIfNeeded: place &+ 1)
         journalBytesMax &+= once.journalBytesMax
         hasRequests = true
@@ -283,9 +254,9 @@ public struct OperationBatch: ~Copyable {
 
     /// The request that a transaction is, if it is to be executed once.
     @inline(__always)
-    func request(_ transaction: UnsafePointer<Operation>) -> Once? {
+    func request(_ transaction: UnsafePointer<Operation>) -> OnceRequest? {
         let place = Int(transaction.pointee.count) &- 1
-        return place < 0 ? nil : Once(place: place, start: rows + place)
+        return place < 0 ? nil : OnceRequest(rows, place: place)
     }
 
     /// Appends raising the floor of what a partition remembers.

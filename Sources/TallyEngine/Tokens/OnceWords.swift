@@ -36,10 +36,7 @@ public enum OnceWords {
     ) -> Int {
         var next = words + 1
         for index in range {
-            let outcome = outcomes + index
-            next[0] =
-                Int64(outcome.pointee.status.rawValue) | (outcome.pointee.wasPresent ? 1 << 8 : 0)
-            next[1] = outcome.pointee.value
+            write(outcomes[index], to: next)
             next += 2
             let extraCount = extraCount(operations[index])
             guard extraCount > 0 else { continue }
@@ -49,6 +46,19 @@ public enum OnceWords {
         let count = next - words
         words[0] = Int64(count &<< 16 | range.count)
         return count
+    }
+
+    /// Writes the outcome of a single operation that leaves nothing in rows to `words`.
+    @inline(__always)
+    static func encode(_ outcome: Outcome, to words: UnsafeMutablePointer<Int64>) {
+        words[0] = 3 << 16 | 1
+        write(outcome, to: words + 1)
+    }
+
+    @inline(__always)
+    private static func write(_ outcome: Outcome, to words: UnsafeMutablePointer<Int64>) {
+        words[0] = Int64(outcome.status.rawValue) | (outcome.wasPresent ? 1 << 8 : 0)
+        words[1] = outcome.value
     }
 
     /// Gives operations the outcomes that `words` say they had.

@@ -46,6 +46,17 @@ extension Partition {
         return .new
     }
 
+    /// Whether a request is new, and nothing but the latest requests need be looked at to know it.
+    @inline(__always)
+    mutating func isNew(
+        _ token: RequestToken, hash: UInt64, nowMilliseconds: UInt64, horizon: UInt64
+    ) -> Bool {
+        tokens.isLaterThanSettled(token)
+            && token.milliseconds > max(tokens.floorMilliseconds, horizon)
+            && token.milliseconds <= nowMilliseconds &+ Limits.tokenFutureMillisecondsMax
+            && !tokens.hasInLog(token, hash: hash)
+    }
+
     /// The block that must be read before a token can be judged without waiting.
     public mutating func need(of token: RequestToken) -> Need? {
         guard let block = tokens.missingBlock(token) else { return nil }

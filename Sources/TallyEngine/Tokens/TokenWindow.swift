@@ -44,6 +44,15 @@ struct TokenWindow: ~Copyable {
     @inline(__always)
     mutating func prefetch(_ hash: UInt64) { log.prefetch(hash) }
 
+    /// Whether nothing but the log can have a token.
+    @inline(__always)
+    mutating func isLaterThanSettled(_ token: RequestToken) -> Bool { latestSettled < token }
+
+    @inline(__always)
+    mutating func hasInLog(_ token: RequestToken, hash: UInt64) -> Bool {
+        log.find(token, hash: hash) != nil
+    }
+
     /// Writes what is remembered of a request, its outcomes' words, to `words`.
     ///
     /// - Parameter capacity: Room in `words`.
@@ -58,7 +67,7 @@ struct TokenWindow: ~Copyable {
             words.update(from: found, count: min(count, capacity))
             return (TokenLog.fingerprint(record), count)
         }
-        return latestSettled < token ? nil : readSettled(token, words, capacity: capacity)
+        return isLaterThanSettled(token) ? nil : readSettled(token, words, capacity: capacity)
     }
 
     /// The same for a request that is not in the log.
@@ -105,8 +114,8 @@ struct TokenWindow: ~Copyable {
 
     /// The block that must be read before `read` need not wait.
     mutating func missingBlock(_ token: RequestToken) -> ColdBlock? {
-        guard table.coldCount > 0, !(latestSettled < token),
-            log.find(token, hash: table.hasher.hash(token)) == nil
+        guard table.coldCount > 0, !isLaterThanSettled(token),
+            !hasInLog(token, hash: table.hasher.hash(token))
         else { return nil }
         return table.missingBlock(lookup(OnceRows.Key(token)))
     }

@@ -8,7 +8,7 @@ extension Node {
     ///
     /// - Parameter unit: Where its header is, and its operations behind it.
     func executeOnce(
-        _ once: OperationBatch.Once, _ batch: inout OperationBatch, _ unit: Range<Int>,
+        _ once: OnceRequest, _ batch: inout OperationBatch, _ unit: Range<Int>,
         _ watches: [KeyWatch], _ logTime: Int64, _ application: inout PartitionTable.Application
     ) {
         var needed = locks(of: batch.operations + unit.lowerBound + 1, unit.count - 1, watches)
@@ -48,15 +48,26 @@ extension Node {
                     let end = min(start &+ 2 &* Self.prefetchCount, run.upperBound)
                     partitions.prefetchRequests(batch.operations + start, count: end &- start)
                     while start < end {
-                        if let once = batch.request(batch.operations + start) {
-                            let unit = start..<(start &+ 2)
-                            executeLocked(once, &batch, unit, [], time, &application)
-                        }
+                        execute(oneAt: start, &batch, time, &application)
                         start &+= 2
                     }
                 }
             }
         }
+    }
+
+    @inline(__always)
+    private func execute(
+        oneAt start: Int, _ batch: inout OperationBatch, _ time: JudgingTime,
+        _ application: inout PartitionTable.Application
+    ) {
+        let header = batch.operations + start
+        guard let once = batch.request(header) else { return }
+        let isDone = partitions.executeAddition(
+            header, once, batch.outcomes + start, nowMilliseconds: time.now,
+            horizon: time.horizon, &application)
+        if isDone { return }
+        executeLocked(once, &batch, start..<(start &+ 2), [], time, &application)
     }
 
     /// Requests whose memory is asked for together.
@@ -76,15 +87,14 @@ extension Node {
         _ body: (inout PartitionTable.Application) -> Void
     ) {
         let reservedBefore = application.reservedBytes
-        application.sequence = openSequence.pointee
+        follow(&application)
         body(&application)
         if application.reservedBytes > reservedBefore { gate.didChange() }
     }
 
     /// Executes a request, or tells what became of it before, when all locks that are needed are held.
-    @inline(__always)
     private func executeLocked(
-        _ once: OperationBatch.Once, _ batch: inout OperationBatch, _ unit: Range<Int>,
+        _ once: OnceRequest, _ batch: inout OperationBatch, _ unit: Range<Int>,
         _ watches: [KeyWatch], _ time: JudgingTime, _ application: inout PartitionTable.Application
     ) {
         let header = batch.operations + unit.lowerBound
@@ -104,7 +114,9 @@ extension Node {
                 break
             }
             applyAll(&batch, range, &application)
-            remember(once, header, &batch, range, &application)
+            _ = OnceWords.encode(
+                batch.operations, batch.outcomes, range, rows: batch.rows, to: once.words)
+            partitions.remember(header, once, &application)
             status = .applied
         case .repeated(let wordCount):
             let isTold = OnceWords.decode(
@@ -147,22 +159,6 @@ extension Node {
             }
         }
         return nil
-    }
-
-    /// Keeps what has become of a request with the data that it changed, in the same commit group.
-    @inline(__always)
-    private func remember(
-        _ once: OperationBatch.Once, _ header: UnsafePointer<Operation>,
-        _ batch: inout OperationBatch, _ range: Range<Int>,
-        _ application: inout PartitionTable.Application
-    ) {
-        let count = OnceWords.encode(
-            batch.operations, batch.outcomes, range, rows: batch.rows, to: once.words)
-        var operation = Operation(
-            .remember, key: once.tokenBytes, keyByteCount: RequestToken.byteCount,
-            hash: header.pointee.hash, partition: Int(header.pointee.partition),
-            operand: Int64(once.remembered), count: UInt32(truncatingIfNeeded: count))
-        partitions.remember(&operation, &application)
     }
 
     /// Whether a request on this partition is remembered.

@@ -80,7 +80,7 @@ public struct Partition: ~Copyable {
     ) -> Int {
         lastSequence = sequence
         if !watches.isEmpty { watches.touch(operation) }
-        return pending.appendRemembered(operation, rows)
+        return isJournalled ? pending.appendRemembered(operation, rows) : 0
     }
 
     // MARK: Watching

@@ -51,7 +51,7 @@ extension OperationBatch {
     ) {
         let first = range.lowerBound
         let count = range.count - 1
-        if let once = request(operations[first]) {
+        if let once = request(operations + first) {
             tickets[first] = section.pointee.beginOnce(
                 once.token, fingerprint: once.fingerprint, count: count)
         } else {

@@ -53,6 +53,16 @@ let package = Package(
             name: "TallyCluster", dependencies: ["TallyCore", "TallyEngine", "TallyNode"],
             swiftSettings: strict),
         .target(
+            name: "TallyNATS",
+            dependencies: [
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOTLS", package: "swift-nio"),
+            ], swiftSettings: strict),
+        .target(
             name: "TallyServer",
             dependencies: [
                 "TallyCore", "TallyRESP", "TallyAccess", "TallyNode",
@@ -122,6 +132,13 @@ let package = Package(
         test(
             "SimulationTests",
             ["TallyCore", "TallyEngine", "TallyStorage", "TallyNode", "TallyCluster"]),
+        test(
+            "TallyNATSTests", ["TallyCore", "TallyNATS"],
+            products: [
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ]),
     ]
 )
 

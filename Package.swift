@@ -135,6 +135,7 @@ let package = Package(
         test(
             "TallyNATSTests", ["TallyCore", "TallyNATS"],
             products: [
+                .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),

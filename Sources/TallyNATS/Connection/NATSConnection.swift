@@ -44,7 +44,6 @@ final class NATSConnection: ChannelInboundHandler {
     private var parser: NATSParser
     /// Bytes of an unfinished operation.
     private var input = ByteBuffer()
-    private var isReading = false
 
     /// What has not been given to the channel.
     private var output: ByteBuffer
@@ -117,7 +116,6 @@ final class NATSConnection: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard phase != .ended else { return }
-        isReading = true
         var bytes = unwrapInboundIn(data)
         if input.readableBytes == 0 {
             parse(&bytes)
@@ -134,7 +132,6 @@ final class NATSConnection: ChannelInboundHandler {
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {
-        isReading = false
         flush()
         context.fireChannelReadComplete()
     }
@@ -323,9 +320,9 @@ final class NATSConnection: ChannelInboundHandler {
         context?.write(wrapOutboundOut(buffer), promise: nil)
     }
 
-    /// Flushes once for all that is sent in this turn of the loop.
+    /// Flushes once for all that is sent in this turn of the loop, at the end of reading or of the turn.
     private func scheduleFlush() {
-        guard !isReading, !isFlushScheduled else { return }
+        guard !isFlushScheduled else { return }
         isFlushScheduled = true
         eventLoop.assumeIsolated().execute {
             self.isFlushScheduled = false

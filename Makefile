@@ -12,7 +12,7 @@ TEST_FLAGS := --explicit-target-dependency-import-check error
 PRODUCT := .build/release/tally
 PYTHON := .venv/bin/python
 
-.PHONY: build run test unit clients sim sanitize fuzz bench bench-costs bench-dense bench-cold bench-engine lint manual clean
+.PHONY: build run test unit clients sim sanitize fuzz bench bench-costs bench-dense bench-cold bench-engine bench-nats lint manual clean
 
 build:
 	swift build $(PRODUCT_FLAGS)
@@ -23,7 +23,8 @@ run: build
 
 test: lint build unit clients
 
-unit:
+# The tests of the NATS client need the nats-server that is installed with the other tools.
+unit: .venv/installed
 	swift build --build-tests $(TEST_FLAGS)
 	swift test --skip-build
 
@@ -45,7 +46,7 @@ sanitize: .venv/installed
 	Scripts/sanitize.sh thread
 	Scripts/sanitize.sh address
 
-# 10 million inputs each for the RESP parser and the journal reader.
+# 10 million inputs each for the RESP parser, the journal reader and the NATS parser.
 fuzz:
 	$(MAKE) -C Fuzz run
 
@@ -78,6 +79,11 @@ bench-cold: build
 bench-engine:
 	swift build $(filter-out --product tally,$(PRODUCT_FLAGS)) --product EngineBenchmark
 	.build/release/EngineBenchmark
+
+# The NATS client against one and three nats-servers that sync every write.
+bench-nats: .venv/installed
+	swift build $(filter-out --product tally,$(PRODUCT_FLAGS)) --product NATSBenchmark
+	$(PYTHON) Benchmarks/nats.py --server .venv/bin/nats-server
 
 # The man page, from what the program tells of its commands.
 manual: build

@@ -108,6 +108,15 @@ let package = Package(
         .executableTarget(
             name: "EngineBenchmark", dependencies: ["TallyCore", "TallyEngine"],
             path: "Benchmarks/Engine", swiftSettings: strict),
+        .executableTarget(
+            name: "NATSBenchmark",
+            dependencies: [
+                "TallyNATS",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            path: "Benchmarks/NATS", swiftSettings: strict),
 
         .target(
             name: "TallyTestSupport", dependencies: ["TallyCore", "TallyStorage"],

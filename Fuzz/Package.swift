@@ -18,6 +18,9 @@ let instrumented: [SwiftSetting] =
 
 let package = Package(
     name: "fuzz",
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2")
+    ],
     targets: [
         .target(name: "CTallyIntrinsics", path: "Linked/CTallyIntrinsics"),
         .target(
@@ -35,6 +38,10 @@ let package = Package(
         .target(
             name: "TallyTestSupport", dependencies: ["TallyCore", "TallyStorage"],
             path: "Linked/TallyTestSupport", swiftSettings: instrumented),
+        .target(
+            name: "TallyNATSProtocol",
+            dependencies: [.product(name: "NIOCore", package: "swift-nio")],
+            path: "Linked/TallyNATSProtocol", swiftSettings: instrumented),
         .target(name: "FuzzDriver", swiftSettings: strict),
         .executableTarget(
             name: "FuzzRESP", dependencies: ["FuzzDriver", "TallyCore", "TallyRESP"],
@@ -44,6 +51,12 @@ let package = Package(
             name: "FuzzJournal",
             dependencies: [
                 "FuzzDriver", "TallyCore", "TallyEngine", "TallyStorage", "TallyTestSupport",
+            ], swiftSettings: fuzzer, linkerSettings: linker),
+        .executableTarget(
+            name: "FuzzNATS",
+            dependencies: [
+                "FuzzDriver", "TallyNATSProtocol",
+                .product(name: "NIOCore", package: "swift-nio"),
             ], swiftSettings: fuzzer, linkerSettings: linker),
     ]
 )

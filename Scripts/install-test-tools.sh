@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the client tests and benchmarks need and this machine misses: redis-server and its
-# tools, strace, zstd, and a Python environment in .venv.
+# Installs what the tests and benchmarks need and this machine misses: redis-server and its tools,
+# strace, zstd, and a Python environment in .venv, which has nats-server too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -156,6 +156,35 @@ import Testing
     ])
     func whatIsNoAddressIsRefused(text: String) { #expect(NATSServerAddress(text) == nil) }
 
+    @Test(
+        arguments: [
+            ("a.example", nil, nil, "a.example"), ("a.example", nil, "first", "a.example"),
+            ("10.0.0.1", nil, "first", "first"), ("10.0.0.1", nil, nil, nil),
+            ("[::1]:4222", nil, nil, nil), ("10.0.0.1", "wanted", "first", "wanted"),
+            ("a.example", "wanted", nil, "wanted"),
+        ] as [(String, String?, String?, String?)])
+    func certificatesAreComparedWithAName(
+        address: String, wanted: String?, first: String?, expected: String?
+    ) throws {
+        let address = try #require(NATSServerAddress(address))
+        #expect(address.tlsName(wanted, default: first) == expected)
+    }
+
+    @Test func printedOptionsHaveNoSecrets() {
+        for authentication in [
+            NATSAuthentication.password(user: "u", password: "secret"), .token("secret"),
+            .nkey(seed: "secret"), .credentials("secret"),
+        ] {
+            var options = NATSOptions(servers: ["localhost"])
+            options.authentication = authentication
+            var dumped = ""
+            dump(options, to: &dumped)
+            for text in ["\(options)", String(reflecting: options), dumped, "\(authentication)"] {
+                #expect(!text.contains("secret"), "\(text)")
+            }
+        }
+    }
+
     @Test func optionsNeverRepeatASecret() {
         let options = NATSOptions(servers: ["nats://user:secret@host:4222"])
         do throws(NATSOptionsError) {

@@ -21,6 +21,23 @@ public enum NATSAuthentication: Sendable {
     case credentials(String)
 }
 
+extension NATSAuthentication: CustomStringConvertible, CustomReflectable {
+    /// What kind it is, without the secret.
+    public var description: String {
+        switch self {
+        case .none: "none"
+        case .password: "password"
+        case .token: "token"
+        case .nkey: "nkey"
+        case .credentialsFile(let path): "credentials in \(path)"
+        case .credentials: "credentials"
+        }
+    }
+
+    /// Nothing, so that whoever prints options prints no secret.
+    public var customMirror: Mirror { Mirror(self, children: []) }
+}
+
 /// What is wrong with credentials. Never contains any of them.
 public enum NATSCredentialError: Error, Equatable, Sendable {
     /// The file cannot be read; `reason` is the system's.

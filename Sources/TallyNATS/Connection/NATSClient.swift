@@ -97,8 +97,7 @@ public final class NATSClient: @unchecked Sendable {
         } catch {
             throw .tlsInvalid("\(error)")
         }
-        tlsDefaultName =
-            options.tlsServerName ?? addresses.first { !$0.isNumeric }.map { $0.host }
+        tlsDefaultName = addresses.first { !$0.isNumeric }?.host
         pool = ServerPool(addresses)
         backoff = Backoff(min: options.reconnectDelayMin, max: options.reconnectDelayMax)
         requests = RequestTable(inboxPrefix: options.inboxPrefix, using: &random)
@@ -215,7 +214,7 @@ public final class NATSClient: @unchecked Sendable {
             while pool.next() != nil {}
             return tryNext(after: .credentials(error))
         }
-        let name = options.tlsServerName ?? (address.isNumeric ? tlsDefaultName : address.host)
+        let name = address.tlsName(options.tlsServerName, default: tlsDefaultName)
         let connection = NATSConnection(
             .init(
                 address: address, authentication: resolved, tlsContext: tlsContext,

@@ -108,6 +108,15 @@ public struct NATSServerAddress: Hashable, Sendable, CustomStringConvertible {
         self.port = port
     }
 
+    /// The name that the server's certificate must have; nil if it must have the numeric address.
+    ///
+    /// - Parameters:
+    ///   - wanted: What the options say.
+    ///   - name: For numeric addresses, which is what servers tell of others.
+    func tlsName(_ wanted: String?, default name: String?) -> String? {
+        wanted ?? (isNumeric ? name : host)
+    }
+
     /// Whether the host is numeric.
     var isNumeric: Bool {
         host.contains(":") || host.allSatisfy { $0 == "." || ("0"..."9").contains($0) }

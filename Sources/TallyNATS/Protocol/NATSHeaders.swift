@@ -24,7 +24,9 @@ public struct NATSHeaders: Equatable, Sendable {
 
     /// No headers.
     public init() {
-        lines = ByteBuffer(staticString: Self.version)
+        // Room for what a publish has, so that it is allocated once.
+        lines = ByteBufferAllocator().buffer(capacity: 192)
+        lines.writeStaticString(Self.version)
         lines.writeStaticString("\r\n")
     }
 

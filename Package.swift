@@ -63,9 +63,17 @@ let package = Package(
                 .product(name: "NIOTLS", package: "swift-nio"),
             ], swiftSettings: strict),
         .target(
+            name: "TallyReplication",
+            dependencies: [
+                "TallyCore", "TallyCluster", "TallyNATS",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ], swiftSettings: strict),
+        .target(
             name: "TallyServer",
             dependencies: [
-                "TallyCore", "TallyRESP", "TallyAccess", "TallyNode",
+                "TallyCore", "TallyRESP", "TallyAccess", "TallyNode", "TallyCluster",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "Metrics", package: "swift-metrics"),
@@ -92,7 +100,8 @@ let package = Package(
             name: "tally",
             dependencies: [
                 "CTallyIntrinsics", "TallyCore", "TallyEngine", "TallyStorage", "TallyAccess",
-                "TallyNode", "TallyRESP", "TallyServer", "TallyHTTP",
+                "TallyNode", "TallyCluster", "TallyNATS", "TallyReplication", "TallyRESP",
+                "TallyServer", "TallyHTTP",
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),

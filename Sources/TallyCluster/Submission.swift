@@ -4,8 +4,8 @@ public import TallyNode
 
 /// A batch of operations on its way through the logs of its partitions.
 ///
-/// Whoever submits it leaves it alone until all its logs have ended; each log writes the outcomes of its
-/// own operations, on its own thread.
+/// Whoever submits it leaves its batch alone until all its logs have ended; each log writes the outcomes
+/// of its own operations, on its own thread.
 public final class Submission: @unchecked Sendable {
     // Sendable because the operations of each log are touched only by whoever has them at the time:
     // the submitter, then the log, then the submitter again, with a lock in between.
@@ -15,7 +15,8 @@ public final class Submission: @unchecked Sendable {
     /// Called once for each log whose operations have their outcomes, on the log's thread.
     private let didEnd: @Sendable (_ log: Int) -> Void
 
-    private var capacity: Int
+    private var capacity = 0
+    /// Which operations were executed here and now.
     private(set) var isLocal: UnsafeMutablePointer<Bool>
     private(set) var tickets: UnsafeMutablePointer<RequestSection.Ticket>
     /// The logs that its operations have been given to, a bit for each.
@@ -25,10 +26,9 @@ public final class Submission: @unchecked Sendable {
     public init(_ batch: consuming OperationBatch, _ didEnd: @escaping @Sendable (Int) -> Void) {
         self.batch = batch
         self.didEnd = didEnd
-        capacity = max(1, self.batch.count)
-        isLocal = .allocate(capacity: capacity)
-        isLocal.initialize(repeating: false, count: capacity)
-        tickets = .allocate(capacity: capacity)
+        isLocal = .allocate(capacity: 0)
+        tickets = .allocate(capacity: 0)
+        prepare()
     }
 
     deinit {
@@ -36,19 +36,23 @@ public final class Submission: @unchecked Sendable {
         tickets.deallocate()
     }
 
-    /// Executes the operations `range`, a whole unit that changes nothing, here and now instead.
+    /// Makes room for what the batch holds now; none of it has been executed.
+    public func prepare() {
+        if batch.count > capacity {
+            isLocal.deallocate()
+            tickets.deallocate()
+            capacity = max(batch.count, 2 * capacity)
+            isLocal = .allocate(capacity: capacity)
+            tickets = .allocate(capacity: capacity)
+        }
+        isLocal.initialize(repeating: false, count: batch.count)
+        logs = 0
+    }
+
+    /// Executes the operations `range`, whole units that change nothing, here and now.
     public func read(_ range: Range<Int>, on node: Node) {
         for index in range { isLocal[index] = true }
         node.read(range, of: &batch)
-    }
-
-    /// Calls `body` with the operations that have been given to the log of `partitions`.
-    @inline(__always)
-    func forEach(in partitions: Range<Int>, _ body: (Int) -> Void) {
-        for index in 0..<batch.count
-        where !isLocal[index] && partitions.contains(Int(batch.operations[index].partition)) {
-            body(index)
-        }
     }
 
     /// Gives the operations of a log the outcome that nothing is known of them, or that they were not
@@ -73,5 +77,13 @@ public final class Submission: @unchecked Sendable {
                 first: firsts[partition &- partitions.lowerBound])
         }
         didEnd(log)
+    }
+
+    /// Calls `body` with the operations that have been given to the log of `partitions`.
+    private func forEach(in partitions: Range<Int>, _ body: (Int) -> Void) {
+        for index in 0..<batch.count
+        where !isLocal[index] && partitions.contains(Int(batch.operations[index].partition)) {
+            body(index)
+        }
     }
 }

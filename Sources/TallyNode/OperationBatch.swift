@@ -33,6 +33,8 @@ public struct OperationBatch: ~Copyable {
     public private(set) var journalBytesMax = 0
     /// Whether there may be operations among them that give keys a deadline.
     private(set) var setsDeadlines = false
+    /// Whether anything but plain reads is among them.
+    public private(set) var changesAnything = false
     /// Whether a change of the schema is among them.
     private(set) var changesSchema = false
     /// The time by which deadlines were judged, milliseconds since 1970; 0 where there are none.
@@ -400,6 +402,7 @@ public struct OperationBatch: ~Copyable {
         rowsCount = 0
         journalBytesMax = 0
         setsDeadlines = false
+        changesAnything = false
         changesSchema = false
         forgetTransactions()
         if !texts.isEmpty {
@@ -428,9 +431,12 @@ public struct OperationBatch: ~Copyable {
         (operations + count).initialize(to: operation)
         count &+= 1
         if operation.isWrite {
+            changesAnything = true
             journalBytesMax &+= Partition.journalBytesMax(operation)
             if operation.kind.setsDeadline { setsDeadlines = true }
             if operation.kind == .changeSchema { changesSchema = true }
+        } else if operation.kind == .transaction {
+            changesAnything = true
         }
     }
 

@@ -7,6 +7,7 @@ import NIOSSL
 public import ServiceLifecycle
 import Synchronization
 import TallyAccess
+public import TallyCluster
 public import TallyCore
 public import TallyNode
 
@@ -25,18 +26,23 @@ public final class RESPServer: Service, Sendable {
     private static let drainMillisecondsMax = 10_000
 
     /// - Parameters:
+    ///   - replica: The node's part in a cluster; nil if it is alone.
+    ///   - replicationWakeUp: Tells whoever drives the replica's logs that there is something to send.
     ///   - access: Who may do what.
     ///   - certificates: For `configuration.tlsPort`.
     ///   - clock: Where time comes from.
     public init(
-        node: Node, access: AccessControl = .open, certificates: Certificates? = nil,
-        configuration: ServerConfiguration, clock: any Clock, logger: Logger
+        node: Node, replica: Replica? = nil,
+        replicationWakeUp: @escaping @Sendable () -> Void = {}, access: AccessControl = .open,
+        certificates: Certificates? = nil, configuration: ServerConfiguration, clock: any Clock,
+        logger: Logger
     ) {
         self.configuration = configuration
         self.logger = logger
         self.certificates = certificates
         context = ServerContext(
-            node: node, access: access, configuration: configuration, clock: clock, logger: logger)
+            node: node, replica: replica, replicationWakeUp: replicationWakeUp, access: access,
+            configuration: configuration, clock: clock, logger: logger)
         commands = CommandService(server: context)
     }
 

@@ -1,6 +1,7 @@
 import Logging
 import Synchronization
 import TallyAccess
+import TallyCluster
 import TallyCore
 import TallyNode
 
@@ -8,6 +9,10 @@ import TallyNode
 final class ServerContext: @unchecked Sendable {
     // Sendable because `commands` does not change after `init`.
     let node: Node
+    /// This node's part in a cluster; nil if it is alone.
+    let replica: Replica?
+    /// Tells whoever drives the logs that there is something to send.
+    let replicationWakeUp: @Sendable () -> Void
     let access: AccessControl
     let logger: Logger
     let configuration: ServerConfiguration
@@ -70,10 +75,14 @@ final class ServerContext: @unchecked Sendable {
     }
 
     init(
-        node: Node, access: AccessControl, configuration: ServerConfiguration, clock: any Clock,
-        logger: Logger
+        node: Node, replica: Replica? = nil,
+        replicationWakeUp: @escaping @Sendable () -> Void = {}, access: AccessControl,
+        configuration: ServerConfiguration,
+        clock: any Clock, logger: Logger
     ) {
         self.node = node
+        self.replica = replica
+        self.replicationWakeUp = replicationWakeUp
         self.access = access
         self.logger = logger
         failedLogins = FailedLogins(logger)

@@ -5,6 +5,7 @@ import ServiceLifecycle
 import TallyCore
 import TallyHTTP
 import TallyNode
+import TallyReplication
 import TallyServer
 import TallyStorage
 import UnixSignals
@@ -74,6 +75,12 @@ struct Serve: AsyncParsableCommand {
     var checkpointSeconds: String?
     @Option(help: "Time between two scrubs of all segment files, 0 for never (default 86400).")
     var scrubSeconds: String?
+    @Option(help: "Addresses of a cluster's NATS servers, separated by commas (default none).")
+    var nats: String?
+    @Option(help: "Credentials file for them.")
+    var natsCredentials: String?
+    @Option(help: "The cluster's name (default tally).")
+    var cluster: String?
     @Option(help: "trace, debug, info, notice, warning, error or critical (default info).")
     var logLevel: String?
     @Option(help: ArgumentHelp("tally, or null to measure without counters.", visibility: .hidden))
@@ -105,6 +112,7 @@ struct Serve: AsyncParsableCommand {
             "once-memory": onceMemory,
             "checkpoint-bytes": checkpointBytes, "checkpoint-seconds": checkpointSeconds,
             "scrub-seconds": scrubSeconds,
+            "nats": nats, "nats-credentials": natsCredentials, "cluster": cluster,
             "log-level": logLevel, "engine": engine,
         ]
         return given.compactMapValues { $0 }
@@ -125,6 +133,7 @@ private struct Server {
         }
         let clock = SystemClock()
         let access = try access(logger)
+        if !settings.nats.isEmpty { return try await runInCluster(access, clock, logger) }
         let opening = try open(clock, logger)
         let registry = PrometheusRegistry(help: RESPServer.metricsHelp)
         if settings.httpPort != nil || settings.httpsPort != nil {
@@ -177,6 +186,39 @@ private struct Server {
         checkpoints.stop()
         journal.stop()
         logger.info("stopped; the journal is sealed")
+    }
+
+    /// Serves a node whose journal is a cluster's logs.
+    private func runInCluster(
+        _ access: ServerAccess, _ clock: SystemClock, _ logger: Logger
+    ) async throws {
+        let cluster: ClusterServer
+        do {
+            cluster = try await ClusterServer(settings, nodeConfiguration, clock, logger)
+        } catch {
+            logger.critical("cannot join the cluster", metadata: ["error": "\(error)"])
+            throw ExitCode.failure
+        }
+        let server = RESPServer(
+            node: cluster.node, replica: cluster.replica,
+            replicationWakeUp: { cluster.replication.wakeUp() }, access: access.control,
+            certificates: access.certificates, configuration: serverConfiguration, clock: clock,
+            logger: logger)
+        let group = ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                services: [
+                    .init(service: cluster.replication),
+                    .init(service: ReloadService(control: access.control, logger: logger)),
+                    .init(service: server),
+                ],
+                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+        do {
+            try await group.run()
+        } catch {
+            logger.critical("cannot serve", metadata: ["error": "\(error)"])
+            throw ExitCode.failure
+        }
+        logger.info("stopped")
     }
 
     private func interfaces(

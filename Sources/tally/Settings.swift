@@ -1,5 +1,6 @@
 import Configuration
 import TallyCore
+import TallyReplication
 import TallyServer
 import Yams
 
@@ -56,6 +57,12 @@ struct Settings: Sendable {
     var checkpointSeconds = Limits.checkpointSeconds
     /// Seconds from the beginning of one scrub of all segment files to that of the next; 0 for never.
     var scrubSeconds = Limits.scrubSeconds
+    /// Addresses of the NATS servers of a cluster, separated by commas; empty for a node that is alone.
+    var nats = ""
+    /// Credentials file for them.
+    var natsCredentials: String?
+    /// The cluster's name.
+    var cluster = "tally"
     /// How much is logged.
     var logLevel = "info"
     /// `tally`, or `null` to measure everything but the counters.
@@ -155,6 +162,14 @@ struct Settings: Sendable {
         size("checkpoint-bytes", such: "64mb or 1gb") { $1.checkpointBytes = $0 },
         integer("checkpoint-seconds", 1...86_400) { $1.checkpointSeconds = $0 },
         integer("scrub-seconds", 0...31_536_000) { $1.scrubSeconds = $0 },
+        path("nats") { $1.nats = $0 },
+        path("nats-credentials") { $1.natsCredentials = $0 },
+        Field(
+            name: "cluster", allowed: "a name of 1 to 32 letters, digits and hyphens"
+        ) { text, settings in
+            settings.cluster = text
+            return ClusterSettings.isName(text)
+        },
         Field(name: "log-level", allowed: logLevels.joined(separator: ", ")) { text, settings in
             settings.logLevel = text
             return logLevels.contains(text)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -185,3 +186,116 @@ class RedisServer(Server):
             tool("redis-server"), "--port", port, "--bind", "127.0.0.1", "--save", "",
             "--appendonly", "no", "--dir", directory, "--enable-debug-command", "no"]
         super().__init__(command, port, directory)
+
+
+class Broker(Server):
+    """A nats-server that keeps each log's messages on disk before it says so."""
+
+    def __init__(self, directory, name, port, route_port, routes):
+        directory.mkdir(parents=True, exist_ok=True)
+        configuration = directory / "server.conf"
+        addresses = ", ".join(f"nats://127.0.0.1:{route}" for route in routes)
+        configuration.write_text(
+            f"""server_name: {name}
+listen: 127.0.0.1:{port}
+jetstream {{ store_dir: "{directory / 'store'}", sync_interval: always }}
+cluster {{ name: brokers, listen: 127.0.0.1:{route_port}, routes: [{addresses}] }}
+""")
+        super().__init__([nats_server(), "-c", configuration], port, directory)
+
+    def _is_ready(self):
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                return connection.recv(64).startswith(b"INFO")
+        except OSError:
+            return False
+
+
+def nats_server():
+    """The broker's program: of the tests' environment, or installed."""
+    installed = Path(sys.executable).parent / "nats-server"
+    return str(installed) if installed.is_file() else tool("nats-server")
+
+
+class ClusterNode(Server):
+    """`tally serve` as a node of a cluster."""
+
+    def __init__(self, directory, addresses, *flags):
+        port = free_port()
+        command = [
+            tally_binary(), "serve", "--data", directory, "--port", port, "--nats", addresses,
+            *flags]
+        super().__init__(command, port, directory, tally_environment())
+
+
+class ClusterUnderTest:
+    """Three brokers and three nodes."""
+
+    def __init__(self, directory, logs=4, count=3):
+        ports = [free_port() for _ in range(3)]
+        routes = [free_port() for _ in range(3)]
+        self.brokers = [
+            Broker(directory / f"broker{number}", f"broker{number}", ports[number],
+                   routes[number], routes)
+            for number in range(3)]
+        self.addresses = ",".join(f"nats://127.0.0.1:{port}" for port in ports)
+        self.logs = logs
+        self.nodes = [
+            ClusterNode(directory / f"node{number}", self.addresses) for number in range(count)]
+
+    def start(self):
+        for broker in self.brokers:
+            broker.start()
+        for broker in self.brokers:
+            broker.wait_until_ready()
+        wait_until(self._is_made, "the cluster to be made", 60)
+        self.heal()
+
+    def _is_made(self):
+        made = run_tally("cluster", "init", "--nats", self.addresses, "--logs", self.logs)
+        return made.returncode == 0
+
+    def heal(self):
+        """Starts what does not run, and waits until writes are taken everywhere."""
+        for server in self.brokers + self.nodes:
+            if not server.is_running:
+                server.start()
+        for server in self.brokers + self.nodes:
+            server.wait_until_ready()
+        self.wait_until_brokers_agree()
+
+    def wait_until_brokers_agree(self):
+        """Waits until every log takes writes by every node."""
+        for node in self.nodes:
+            if node.is_running:
+                wait_until(lambda node=node: self._takes_writes(node), "writes to be taken", 90)
+
+    def _takes_writes(self, node):
+        try:
+            client = node.client(socket_timeout=60)
+            return all(client.incr(f"probe:{number}") for number in range(32))
+        except redis.RedisError:
+            return False
+
+    def counters(self, node):
+        """All plain keys of a node and their values."""
+        client = node.client()
+        keys = sorted(client.scan_iter(count=1000))
+        return dict(zip(keys, client.mget(keys), strict=True)) if keys else {}
+
+    def wait_until_equal(self):
+        """Waits until all nodes say the same."""
+        def are_equal():
+            first, *others = [self.counters(node) for node in self.nodes if node.is_running]
+            return all(other == first for other in others)
+        wait_until(are_equal, "all nodes to say the same", 60)
+
+    def stop(self):
+        failed = []
+        for node in self.nodes:
+            if node.is_running and node.stop() != 0:
+                failed.append(node.log())
+        for broker in self.brokers:
+            if broker.is_running:
+                broker.kill()
+        assert not failed, failed

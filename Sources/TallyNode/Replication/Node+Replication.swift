@@ -38,10 +38,18 @@ extension Node {
         // A read removes nothing, since only the log may.
         var application = PartitionTable.Application(
             isMemoryFull: false, isJournalFull: true, nowMilliseconds: now, rows: batch.rows)
-        for index in range {
-            locks[lockIndex(Int(batch.operations[index].partition))].withLock { _ in
-                apply(batch.operations + index, 1, batch.outcomes + index, &application)
+        var start = range.lowerBound
+        while start < range.upperBound {
+            let lock = lockIndex(Int(batch.operations[start].partition))
+            var end = start + 1
+            while end < range.upperBound, lockIndex(Int(batch.operations[end].partition)) == lock {
+                end += 1
             }
+            locks[lock].withLock { _ in
+                apply(
+                    batch.operations + start, end - start, batch.outcomes + start, &application)
+            }
+            start = end
         }
     }
 

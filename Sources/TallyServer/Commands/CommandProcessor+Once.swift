@@ -69,6 +69,7 @@ extension CommandProcessor {
             batch.removeLast(to: first)
             throw Self.notToBeRemembered
         }
+        if let refusal = placementRefusal(from: first) { throw refusal }
         if let waiting = dispatchWhereCold(first: first, owner, &session) { return waiting }
         note(
             ReplyPlan(shape: .once, first: UInt32(first), count: 1, detail: 1), owner, &session,

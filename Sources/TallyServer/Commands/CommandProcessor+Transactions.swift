@@ -103,6 +103,11 @@ extension CommandProcessor {
             arguments = CommandArguments()
             return Dispatch(reject(owner, Self.notToBeRemembered, &session))
         }
+        if let refusal = placementRefusal(from: first) {
+            endTransaction(&session)
+            arguments = CommandArguments()
+            return Dispatch(reject(owner, refusal, &session))
+        }
         if let waiting = dispatchWhereCold(first: first, owner, &session) { return waiting }
         note(
             ReplyPlan(

@@ -12,7 +12,7 @@ import TallyRESP
 /// once for all connections that were ready together. It knows nothing of sockets.
 struct CommandProcessor: ~Copyable {
     let server: ServerContext
-    private let node: Node
+    let node: Node
     private let lookup: CommandLookup
     let commands: UnsafeMutablePointer<ServerContext.Command>
     var batch: OperationBatch
@@ -31,15 +31,13 @@ struct CommandProcessor: ~Copyable {
     private var isSpied = false
 
     /// How the operations in `batch` become replies.
-    private var plans: UnsafeMutablePointer<ReplyPlan>
-    private var planCount = 0
-    private var planCapacity: Int
-    /// Replies that were encoded before what they belong to was executed.
-    private var preparedReplies: [[UInt8]] = []
-    /// The latest commit group that these reflect.
-    private var preparedSequence: UInt64 = 0
-    /// Whose plans those are, in order; the last one's end is `planCount`.
-    private var stretches: [Stretch] = []
+    var planned: PlannedReplies
+    /// What has been handed to the logs and waits for their outcomes, since it was last taken.
+    var launched: [Flight] = []
+    /// Flights that have landed and can be used again.
+    var spareFlights: [Flight] = []
+    /// Called once for each log that a flight has come back by, on any thread.
+    var landing: (@Sendable (Flight, _ log: Int) -> Void)?
     /// The command at hand.
     var arguments = CommandArguments()
     /// The latest commit group that the reply at hand reflects.
@@ -47,12 +45,14 @@ struct CommandProcessor: ~Copyable {
     /// Blocks that a command that runs at once has to wait for; it has then done nothing.
     var missingBlocks: [NeededBlock] = []
     /// The schema that commands are read by; the same for all that wait for the next `flush`.
-    private(set) var catalog: FamilyCatalog
+    var catalog: FamilyCatalog
     /// Whether the batch changes the schema, so that no further command can be read before `flush`.
     var changesSchema = false
 
     /// Commands that are executed together at most.
     private static var batchCountMax: Int { 512 }
+    /// Plans for which there is room to begin with.
+    static var planCapacity: Int { batchCountMax + 1 }
 
     /// Encoded replies of one owner.
     struct Delivery {
@@ -70,13 +70,6 @@ struct CommandProcessor: ~Copyable {
         var outputBytes: UInt64 = 0
     }
 
-    private struct Stretch {
-        let owner: Int
-        let client: ClientInfo
-        let version: RESPVersion
-        let planStart: Int
-    }
-
     init(server: ServerContext) {
         self.server = server
         node = server.node
@@ -85,13 +78,9 @@ struct CommandProcessor: ~Copyable {
         batch = server.node.makeBatch()
         statistics = server.makeCommandStatistics()
         catalog = FamilyCatalog(Schema(), version: 0)
-        planCapacity = Self.batchCountMax + 1
-        plans = .allocate(capacity: planCapacity)
+        planned = PlannedReplies(capacity: Self.planCapacity)
         deliveries.reserveCapacity(64)
-        stretches.reserveCapacity(64)
     }
-
-    deinit { plans.deallocate() }
 
     /// Where `process` stopped.
     struct Progress {
@@ -106,6 +95,8 @@ struct CommandProcessor: ~Copyable {
             case blocksMissing
             /// The next command waits for time to pass. Others' commands may go on.
             case waiting
+            /// What has gathered is on its way through the logs: commands behind it wait until it is back.
+            case launched
         }
 
         /// Bytes that need not be presented again.
@@ -118,7 +109,7 @@ struct CommandProcessor: ~Copyable {
     /// Whether commands of `owner`, the latest to be processed, wait to be executed by `flush`, or
     /// replies to be delivered.
     func hasWork(of owner: Int) -> Bool {
-        stretches.last?.owner == owner || deliveries.last?.owner == owner
+        planned.stretches.last?.owner == owner || deliveries.last?.owner == owner
     }
 
     /// What became of a command.
@@ -183,7 +174,7 @@ struct CommandProcessor: ~Copyable {
                 counts.commands &+= 1
             }
             offset &+= byteCount
-            if planCount >= Self.batchCountMax || batch.count >= Self.batchCountMax
+            if planned.count >= Self.batchCountMax || batch.count >= Self.batchCountMax
                 || !arguments.areInPlace || changesSchema
             {
                 guard flush() else { return Progress(consumedBytes: offset, stop: .journalBusy) }
@@ -261,11 +252,13 @@ struct CommandProcessor: ~Copyable {
         default: break
         }
         let plan: ReplyPlan?
+        let first = batch.count
         do throws(Refusal) {
             if id.changesSchema {
                 guard beginSchemaChange() else { return .busy }
             }
             plan = try planOperations(id, index)
+            if let refusal = placementRefusal(from: first) { throw refusal }
         } catch {
             session.transaction?.isBroken = true
             return Dispatch(reject(owner, id == .execute ? aborted(&session) : error, &session))
@@ -382,8 +375,13 @@ struct CommandProcessor: ~Copyable {
         if !server.specs[index].subcommands.isEmpty, arguments.count > 1 {
             runSubcommand(server.specs[index], &session)
         } else {
-            run(id, &session)
+            runUnlessRefused(id, &session)
         }
+    }
+
+    private mutating func runUnlessRefused(_ id: CommandID, _ session: inout Session) {
+        if let refusal = clusterRefusal(id) { return replies.error(refusal) }
+        run(id, &session)
     }
 
     private mutating func runSubcommand(_ container: CommandSpec, _ session: inout Session) {
@@ -396,7 +394,7 @@ struct CommandProcessor: ~Copyable {
             return
         }
         session.lastCommand = subcommand.id
-        run(subcommand.id, &session)
+        runUnlessRefused(subcommand.id, &session)
     }
 
     // MARK: Errors
@@ -453,12 +451,7 @@ struct CommandProcessor: ~Copyable {
     /// Notes how the latest operations of the batch become one reply.
     @inline(__always)
     mutating func note(_ plan: ReplyPlan, _ owner: Int, _ session: inout Session) {
-        if stretches.last?.owner != owner {
-            stretches.append(
-                Stretch(
-                    owner: owner, client: session.client, version: session.version,
-                    planStart: planCount))
-        }
+        planned.begin(owner, session.client, session.version)
         append(plan, isSilent: session.takeReplyMode() != .on)
     }
 
@@ -475,24 +468,11 @@ struct CommandProcessor: ~Copyable {
     /// Notes a plan of the owner of the last one.
     @inline(__always)
     mutating func append(_ plan: ReplyPlan, isSilent: Bool) {
-        if planCount == planCapacity { growPlans() }
-        (plans + planCount).initialize(to: plan)
-        plans[planCount].command = UInt16(truncatingIfNeeded: commandIndex)
-        if isSilent { plans[planCount].isSilent = true }
-        planCount &+= 1
-    }
-
-    @inline(never)
-    private mutating func growPlans() {
-        planCapacity *= 2
-        let grown = UnsafeMutablePointer<ReplyPlan>.allocate(capacity: planCapacity)
-        grown.moveInitialize(from: plans, count: planCount)
-        plans.deallocate()
-        plans = grown
+        planned.append(plan, command: commandIndex, isSilent: isSilent)
     }
 
     /// Whether nobody wants the reply of the last plan.
-    var isLastPlanSilent: Bool { plans[planCount - 1].isSilent }
+    var isLastPlanSilent: Bool { planned.plans[planned.count - 1].isSilent }
 
     /// A plan for a reply that `encode` makes at once.
     mutating func prepared(_ encode: (inout CommandProcessor) -> Void) -> ReplyPlan {
@@ -503,12 +483,11 @@ struct CommandProcessor: ~Copyable {
             missingBlocks = []
             replies.error("ERR what this needs is on disk only, so it cannot be in a transaction")
         }
-        preparedSequence = max(preparedSequence, sequence)
-        preparedReplies.append(Array(replies.encoded[start..<replies.byteCount]))
+        let number = planned.keep(
+            Array(replies.encoded[start..<replies.byteCount]), sequence: sequence)
         replies.truncate(to: start)
         return ReplyPlan(
-            shape: .prepared, first: UInt32(batch.count), count: 0,
-            detail: UInt32(preparedReplies.count - 1))
+            shape: .prepared, first: UInt32(batch.count), count: 0, detail: UInt32(number))
     }
 
     /// Executes what has gathered and encodes its replies.
@@ -516,60 +495,68 @@ struct CommandProcessor: ~Copyable {
     /// - Returns: false if nothing could be done because the journal is busy; everything waits for
     ///   the next attempt.
     mutating func flush() -> Bool {
-        guard planCount > 0 else { return true }
+        guard planned.count > 0 else { return true }
+        if let replica = server.replica { return launch(replica) }
         let begun = server.clock.monotonicNanoseconds()
         guard node.execute(&batch) == .done else { return false }
-        for index in stretches.indices {
-            let stretch = stretches[index]
-            let isLast = index == stretches.count &- 1
-            let planEnd = isLast ? planCount : stretches[index &+ 1].planStart
-            let last = plans[planEnd &- 1]
+        encodeGathered(since: begun)
+        return true
+    }
+
+    /// Encodes the replies of what has gathered and been executed, since `begun`.
+    @inline(__always)
+    mutating func encodeGathered(since begun: UInt64) {
+        for index in planned.stretches.indices {
             let start = replies.byteCount
-            sequence = max(
-                preparedSequence,
-                batch.latestSequence(
-                    Int(plans[stretch.planStart].first)..<Int(last.first &+ last.count)))
-            var plan = stretch.planStart
-            while plan < planEnd {
-                encodePlan(&plan, stretch.version)
-            }
-            deliver(
-                to: stretch.owner, from: start, commandCount: planEnd &- stretch.planStart)
+            let commandCount = encodeStretch(index)
+            deliver(to: planned.stretches[index].owner, from: start, commandCount: commandCount)
         }
         noteBatch(server.clock.monotonicNanoseconds() - begun)
-        planCount = 0
-        stretches.removeAll(keepingCapacity: true)
+        planned.removeAll()
         batch.removeAll()
-        if !preparedReplies.isEmpty {
-            preparedReplies.removeAll()
-            preparedSequence = 0
-        }
         if changesSchema {
             changesSchema = false
             readSchema()
         }
-        return true
+    }
+
+    /// Encodes the replies of one stretch, which has been executed.
+    ///
+    /// - Returns: how many plans those were.
+    @inline(__always)
+    mutating func encodeStretch(_ index: Int) -> Int {
+        let range = planned.planRange(ofStretch: index)
+        let version = planned.stretches[index].version
+        sequence = max(
+            planned.preparedSequence,
+            batch.latestSequence(planned.operationRange(ofStretch: index)))
+        var plan = range.lowerBound
+        while plan < range.upperBound { encodePlan(&plan, version) }
+        return range.count
     }
 
     /// Counts the commands of a batch, which have shared its time.
     @inline(__always)
-    private mutating func noteBatch(_ nanoseconds: UInt64) {
-        let share = nanoseconds / UInt64(planCount)
-        for plan in 0..<planCount {
-            statistics.note(Int(plans[plan].command), nanoseconds: share)
+    mutating func noteBatch(_ nanoseconds: UInt64) {
+        let share = nanoseconds / UInt64(planned.count)
+        for plan in 0..<planned.count {
+            statistics.note(Int(planned.plans[plan].command), nanoseconds: share)
         }
         noteDuration(nanoseconds) {
             if let largest { return (largest.arguments, largest.client) }
-            return (describeFirst(), stretches[0].client)
+            return (describeFirst(), planned.stretches[0].client)
         }
         if largest != nil { largest = nil }
     }
 
+    /// Counts a command whose time is not known.
+    func note(_ plan: ReplyPlan) { statistics.note(Int(plan.command), nanoseconds: 0) }
+
     /// The first command of a batch, as far as its operations tell.
     private func describeFirst() -> [[UInt8]] {
-        var words = [Array(server.specs[Int(plans[0].command)].name.uppercased().utf8)]
-        let first = Int(plans[0].first)
-        for index in first..<(first + Int(plans[0].count)) {
+        var words = [Array(server.specs[Int(planned.plans[0].command)].name.uppercased().utf8)]
+        let first = Int(planned.plans[0].first)
+        for index in first..<(first + Int(planned.plans[0].count)) {
             let operation = batch.operations[index]
             guard operation.namesKey else { continue }
             words.append(
@@ -577,8 +564,8 @@ struct CommandProcessor: ~Copyable {
                     ? Array(operation.keyBytes) : Array("\(operation.integerKey)".utf8))
         }
         words = SlowLog.shorten(words)
-        if planCount > 1 {
-            words.append(Array("(one of a batch of \(planCount) commands)".utf8))
+        if planned.count > 1 {
+            words.append(Array("(one of a batch of \(planned.count) commands)".utf8))
         }
         return words
     }
@@ -587,15 +574,15 @@ struct CommandProcessor: ~Copyable {
     /// says more of the reply.
     @inline(__always)
     private mutating func encodePlan(_ plan: inout Int, _ version: RESPVersion) {
-        switch plans[plan].shape {
-        case .once where isApplied(plans[plan]):
+        switch planned.plans[plan].shape {
+        case .once where isApplied(planned.plans[plan]):
             // The next plan's reply is all there is to say.
             plan &+= 1
         case .transaction, .once: encodeTransaction(&plan, version)
         case .positioned: encodePositioned(&plan, version)
         default:
-            if !plans[plan].isSilent {
-                replies.encode(plans[plan], batch, catalog, version)
+            if !planned.plans[plan].isSilent {
+                replies.encode(planned.plans[plan], batch, catalog, version)
             }
             plan &+= 1
         }
@@ -609,13 +596,13 @@ struct CommandProcessor: ~Copyable {
     /// Encodes a command's reply and the positions that it reflects.
     @inline(never)
     private mutating func encodePositioned(_ plan: inout Int, _ version: RESPVersion) {
-        let first = Int(plans[plan].first)
+        let first = Int(planned.plans[plan].first)
         plan += 1
-        let isSilent = plans[plan].isSilent
+        let isSilent = planned.plans[plan].isSilent
         if !isSilent { replies.array(2) }
-        repeat { encodePlan(&plan, version) } while plans[plan - 1].shape == .once
+        repeat { encodePlan(&plan, version) } while planned.plans[plan - 1].shape == .once
         guard !isSilent else { return }
-        let last = plans[plan - 1]
+        let last = planned.plans[plan - 1]
         let end = Int(last.first + last.count)
         var positions: [UInt16: UInt64] = [:]
         for index in first..<end where batch.operations[index].kind != .transaction {
@@ -633,7 +620,7 @@ struct CommandProcessor: ~Copyable {
     /// Encodes a transaction's reply, and moves `plan` behind its plans.
     @inline(never)
     private mutating func encodeTransaction(_ plan: inout Int, _ version: RESPVersion) {
-        let header = plans[plan]
+        let header = planned.plans[plan]
         let range = (plan + 1)..<(plan + 1 + Int(header.detail))
         plan = range.upperBound
         guard !header.isSilent else { return }
@@ -645,10 +632,10 @@ struct CommandProcessor: ~Copyable {
         if status == .unchanged { return replies.nullArray(version) }
         if header.shape == .transaction { replies.array(range.count) }
         for plan in range {
-            if plans[plan].shape == .prepared {
-                replies.raw(preparedReplies[Int(plans[plan].detail)])
+            if planned.plans[plan].shape == .prepared {
+                replies.raw(planned.prepared[Int(planned.plans[plan].detail)])
             } else {
-                replies.encode(plans[plan], batch, catalog, version)
+                replies.encode(planned.plans[plan], batch, catalog, version)
             }
         }
     }
@@ -665,7 +652,7 @@ struct CommandProcessor: ~Copyable {
     }
 
     @inline(never)
-    private mutating func readSchema() {
+    mutating func readSchema() {
         let (schema, version) = node.schema
         catalog = FamilyCatalog(schema, version: version)
     }
@@ -692,7 +679,7 @@ struct CommandProcessor: ~Copyable {
     }
 
     /// What has been encoded since `start` is `owner`'s and reflects `sequence`.
-    private mutating func deliver(to owner: Int, from start: Int, commandCount: Int) {
+    mutating func deliver(to owner: Int, from start: Int, commandCount: Int) {
         let end = replies.byteCount
         guard end > start else { return }
         counts.outputBytes &+= UInt64(end &- start)

@@ -31,6 +31,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     private var isJournalBusy = false
     /// Whether the first command that was not consumed waits for blocks from the disk, or for time to pass.
     private var isCommandWaiting = false
+    /// Stretches of its commands that are on their way through a cluster's logs.
+    private var stretchesInFlight = 0
     private var isDraining = false
     private var isClosing = false
     private var countedBytes = 0
@@ -139,6 +141,7 @@ final class ConnectionHandler: ChannelInboundHandler {
             case .inputEnd, .repliesLong: break
             case .journalBusy: waitForRoom()
             case .blocksMissing, .waiting: isCommandWaiting = true
+            case .launched: break
             }
             if stop == .inputEnd { break }
             pauseIfNeeded()
@@ -220,6 +223,23 @@ final class ConnectionHandler: ChannelInboundHandler {
         if session.isClosing || isDraining { closeWhenDone(context) }
     }
 
+    /// Whether its commands are on their way through a cluster's logs, so that others must wait.
+    var isInFlight: Bool { stretchesInFlight > 0 }
+
+    /// Some of its commands have been handed to the logs.
+    func takeOff() {
+        stretchesInFlight += 1
+        pauseIfNeeded()
+    }
+
+    /// Some of its commands have been replied to.
+    func land() {
+        stretchesInFlight -= 1
+        guard let context, !isInFlight else { return }
+        resume()
+        if session.isClosing || isDraining { closeWhenDone(context) }
+    }
+
     private func waitForJournal() {
         guard !isWaiting else { return }
         isWaiting = true
@@ -256,7 +276,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     // MARK: Pausing
 
     private var mustPause: Bool {
-        !isWritable || isJournalBusy || isCommandWaiting || held.byteCount >= Limits.outputBytesMax
+        !isWritable || isJournalBusy || isCommandWaiting || isInFlight
+            || held.byteCount >= Limits.outputBytesMax
             || held.commandCount >= Limits.pipelineDepthMax
     }
 
@@ -330,7 +351,9 @@ final class ConnectionHandler: ChannelInboundHandler {
     private func closeWhenDone(_ context: ChannelHandlerContext) {
         loop.finishTurn()
         if loop.isStalled { waitForRoom() }
-        guard held.isEmpty, !isJournalBusy, !isCommandWaiting, !isClosing else { return }
+        guard held.isEmpty, !isJournalBusy, !isCommandWaiting, !isInFlight, !isClosing else {
+            return
+        }
         if isPaused, !session.isClosing, isWritable == false { return }
         isClosing = true
         input = ByteBuffer()

@@ -28,6 +28,10 @@ final class LoopContext: @unchecked Sendable {
     /// Whether what has gathered cannot be executed until the journal moves.
     private(set) var isStalled = false
     private var endTurn: @Sendable () -> Void = {}
+    /// What has come back by logs and has not been dealt with.
+    private let landings = Locked<[(Flight, log: Int)]>([])
+    /// Flights that have not landed.
+    private var flights: [ObjectIdentifier: Flight] = [:]
 
     init(eventLoop: any EventLoop, server: ServerContext) {
         self.eventLoop = eventLoop
@@ -35,6 +39,7 @@ final class LoopContext: @unchecked Sendable {
         processor = CommandProcessor(server: server)
         gathered.reserveCapacity(64)
         endTurn = { [unowned self] in self.turnEnded() }
+        processor.landing = { [unowned self] in self.landed($0, $1) }
     }
 
     func start() {
@@ -84,6 +89,16 @@ final class LoopContext: @unchecked Sendable {
     func process(
         _ bytes: inout ByteBuffer, of connection: ConnectionHandler, _ session: inout Session
     ) -> CommandProcessor.Progress.Stop {
+        while true {
+            let stop = processOnce(&bytes, of: connection, &session)
+            // What others had gathered has left; this one's commands need not wait for theirs.
+            guard stop == .launched, !connection.isInFlight else { return stop }
+        }
+    }
+
+    private func processOnce(
+        _ bytes: inout ByteBuffer, of connection: ConnectionHandler, _ session: inout Session
+    ) -> CommandProcessor.Progress.Stop {
         if isStalled { return .journalBusy }
         let owner = gathered.count
         if turnBegan == 0 { turnBegan = server.clock.monotonicNanoseconds() }
@@ -93,9 +108,15 @@ final class LoopContext: @unchecked Sendable {
             processor.process($0, of: owner, &session)
         }
         bytes.moveReaderIndex(forwardBy: progress.consumedBytes)
+        if takeOff() {
+            handOut()
+            gathered.removeAll(keepingCapacity: true)
+            return .launched
+        }
         // An unfinished command's bytes must not be shared: adding to them would copy them.
         if !processor.hasWork(of: owner) { gathered.removeLast() }
         switch progress.stop {
+        case .launched: preconditionFailure("a launch is seen by its flights")
         case .inputEnd: endTurnLater()
         case .repliesLong: finishTurn()
         case .journalBusy: stall()
@@ -137,11 +158,69 @@ final class LoopContext: @unchecked Sendable {
     func finishTurn() {
         defer { if gathered.isEmpty { turnBegan = 0 } }
         guard !isStalled, !gathered.isEmpty else { return }
-        guard processor.flush() else { return stall() }
+        if !processor.flush(), !takeOff() { return stall() }
         server.node.wakeJournal()
         handOut()
         gathered.removeAll(keepingCapacity: true)
         processor.publishCounts()
+    }
+
+    // MARK: Flights
+
+    /// Has connections wait for what has been handed to the logs.
+    ///
+    /// - Returns: whether there was anything.
+    private func takeOff() -> Bool {
+        guard !processor.launched.isEmpty else { return false }
+        for flight in processor.launched {
+            flight.setConnections { gathered[$0].connection }
+            for connection in flight.waitingConnections { connection.takeOff() }
+            flights[ObjectIdentifier(flight)] = flight
+        }
+        processor.launched.removeAll(keepingCapacity: true)
+        server.replicationWakeUp()
+        return true
+    }
+
+    /// A log's outcomes of a flight are known. Called on any thread.
+    private func landed(_ flight: Flight, _ log: Int) {
+        let isFirst = landings.withLock { landings in
+            landings.append((flight, log))
+            return landings.count == 1
+        }
+        if isFirst { eventLoop.execute { self.land() } }
+    }
+
+    private func land() {
+        let landed = landings.withLock { landings in
+            defer { landings = [] }
+            return landings
+        }
+        for (flight, log) in landed {
+            for (stretch, connection) in flight.land(log) {
+                guard let connection else { continue }
+                handOut(stretch, of: flight, to: connection)
+                connection.land()
+            }
+            if flight.logs == 0 {
+                flights[ObjectIdentifier(flight)] = nil
+                processor.reuse(flight)
+            }
+        }
+        processor.publishCounts()
+        if isStalled { resumeWaiting() }
+    }
+
+    /// Replies to a connection's commands, whose outcomes have come back.
+    private func handOut(_ stretch: Int, of flight: Flight, to connection: ConnectionHandler) {
+        let start = processor.replies.byteCount
+        let commandCount = processor.encode(stretch, of: flight)
+        let end = processor.replies.byteCount
+        processor.counts.outputBytes &+= UInt64(end - start)
+        connection.deliver(
+            UnsafeRawBufferPointer(rebasing: processor.replies.encoded[start..<end]),
+            sequence: 0, commandCount: commandCount, began: 0, elapsed: 0)
+        processor.replies.truncate(to: start)
     }
 
     private func handOut() {
@@ -164,7 +243,7 @@ final class LoopContext: @unchecked Sendable {
         handOut()
         isWaiting.store(true, ordering: .sequentiallyConsistent)
         // It may have moved before it was asked to tell.
-        if processor.flush() { eventLoop.execute { self.resumeWaiting() } }
+        if processor.flush() || takeOff() { eventLoop.execute { self.resumeWaiting() } }
     }
 
     // MARK: The journal

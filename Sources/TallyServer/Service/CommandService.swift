@@ -148,7 +148,7 @@ private final class Worker: @unchecked Sendable {
             switch progress.stop {
             case .repliesLong: continue
             case .inputEnd: return .done
-            case .journalBusy, .waiting: return .busy
+            case .journalBusy, .waiting, .launched: return .busy
             case .blocksMissing: return .missing(progress.missing)
             }
         }

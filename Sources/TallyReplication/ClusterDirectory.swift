@@ -1,0 +1,96 @@
+internal import NIOCore
+import TallyCore
+public import TallyNATS
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
+/// Why a cluster cannot be made, or found.
+public enum ClusterError: Error, Sendable, CustomStringConvertible {
+    /// There is none of this name.
+    case missing(String)
+    /// There is one of this name already.
+    case exists(String)
+    /// Its settings are not what they should be.
+    case settings(String)
+    /// The servers do not answer, or refuse.
+    case servers(String)
+
+    /// One line for an operator.
+    public var description: String {
+        switch self {
+        case .missing(let name): "there is no cluster '\(name)'; make it with tally cluster init"
+        case .exists(let name): "there is a cluster '\(name)' already"
+        case .settings(let reason): "the cluster's settings cannot be used: \(reason)"
+        case .servers(let reason): "the NATS servers cannot be used: \(reason)"
+        }
+    }
+}
+
+/// Where a cluster's nodes find what they have in common.
+public struct ClusterDirectory: Sendable {
+    private let jetStream: JetStream
+
+    /// The directory at `client`'s servers.
+    public init(_ client: NATSClient) { jetStream = JetStream(client) }
+
+    /// Makes a cluster: its bucket, its logs and, when all of those are there, its settings.
+    ///
+    /// What an interrupted attempt has made is used again.
+    public func create(_ settings: ClusterSettings) async throws(ClusterError) {
+        if let problem = settings.problem { throw .settings(problem) }
+        do {
+            var configuration = KeyValueConfiguration(
+                bucket: ClusterSettings.bucket(of: settings.name))
+            configuration.description = "what the nodes of a Tally cluster tell each other"
+            configuration.replicas = settings.logReplicas
+            configuration.deleteMarkerLifetime = .seconds(60)
+            let bucket = try await KeyValueBucket.create(jetStream, configuration)
+            if try await bucket.get(ClusterSettings.key) != nil {
+                throw ClusterError.exists(settings.name)
+            }
+            for number in 0..<settings.logs {
+                _ = try await jetStream.createStream(settings.stream(number))
+            }
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.sortedKeys]
+            _ = try await bucket.create(
+                ClusterSettings.key, ByteBuffer(bytes: try encoder.encode(settings)))
+        } catch let error as ClusterError {
+            throw error
+        } catch {
+            throw .servers("\(error)")
+        }
+    }
+
+    /// The settings of the cluster `name`.
+    public func settings(of name: String) async throws(ClusterError) -> ClusterSettings {
+        let found: KeyValueEntry?
+        do {
+            let bucket = try KeyValueBucket(jetStream, name: ClusterSettings.bucket(of: name))
+            found = try await bucket.get(ClusterSettings.key)
+        } catch .jetStream(let error) where error.isMissing {
+            throw .missing(name)
+        } catch {
+            throw .servers("\(error)")
+        }
+        guard let found else { throw .missing(name) }
+        let settings: ClusterSettings
+        do {
+            settings = try JSONDecoder().decode(
+                ClusterSettings.self, from: Data(found.value.readableBytesView))
+        } catch {
+            throw .settings("\(error)")
+        }
+        if let problem = settings.problem { throw .settings(problem) }
+        return settings
+    }
+}
+
+extension JetStreamError {
+    /// Whether it says that there is no such stream.
+    fileprivate var isMissing: Bool { isAPIError(JetStreamAPIError.Code.streamNotFound) }
+}

@@ -1,0 +1,144 @@
+import Logging
+import NIOCore
+import TallyCluster
+import TallyCore
+import TallyNATS
+
+/// Joins one log to the stream that holds it: sends what the log hands out, and gives it what comes back.
+///
+/// On the client's loop.
+final class LogDriver {
+    private let log: ReplicatedLog
+    private let settings: ClusterSettings
+    private let jetStream: JetStream
+    private let clock: any Clock
+    private let logger: Logger
+    private var consumer: OrderedConsumer?
+    /// The last message that the stream had when reading it began.
+    private var endSequence: UInt64?
+
+    /// What may be on its way to this node.
+    private static let credit = (messages: 1024, bytes: 32 << 20)
+    private static let publishTimeout = Duration.seconds(5)
+
+    init(
+        _ log: ReplicatedLog, _ settings: ClusterSettings, _ client: NATSClient, clock: any Clock,
+        logger: Logger
+    ) {
+        self.log = log
+        self.settings = settings
+        jetStream = JetStream(client)
+        self.clock = clock
+        var logger = logger
+        logger[metadataKey: "log"] = "\(log.number)"
+        self.logger = logger
+    }
+
+    func start() {
+        var options = OrderedConsumerOptions()
+        options.start = .sequence(log.state.sequence + 1)
+        if log.state.streamNanoseconds > 0 {
+            options.created = NATSTime(nanoseconds: Int64(log.state.streamNanoseconds))
+        }
+        let consumer = OrderedConsumer(
+            jetStream.client, stream: settings.stream(ofLog: log.number), options: options,
+            onEvent: { self.handle($0) }, onMessage: { self.receive($0) })
+        consumer.grant(messages: Self.credit.messages, bytes: Self.credit.bytes)
+        self.consumer = consumer
+    }
+
+    func stop() {
+        consumer?.stop()
+        consumer = nil
+    }
+
+    /// What the log hands out is sent.
+    func poll() {
+        let now = clock.monotonicNanoseconds()
+        while let publication = log.poll(now: now) { publish(publication) }
+    }
+
+    /// Tells those who have waited for too long, and sends again what may be lost.
+    func tick() {
+        if log.halt != nil { return log.refuseDrafts() }
+        log.checkDeadlines(now: clock.monotonicNanoseconds())
+        poll()
+    }
+
+    private func publish(_ publication: ReplicatedLog.Publication) {
+        let sequence = publication.sequence
+        do throws(NATSNotSent) {
+            try jetStream.publish(
+                ByteBuffer(bytes: publication.bytes), to: settings.subject(ofLog: log.number),
+                PublishExpectations(
+                    messageID: publication.messageID, stream: settings.stream(ofLog: log.number)),
+                timeout: Self.publishTimeout
+            ) { outcome in
+                self.log.answered(sequence, self.answer(outcome))
+                self.poll()
+            }
+        } catch {
+            logger.debug("not sent", metadata: ["reason": "\(error)"])
+            log.answered(sequence, .refused)
+        }
+    }
+
+    private func answer(_ outcome: PublishOutcome) -> ReplicatedLog.Answer {
+        switch outcome {
+        case .acknowledged: return .stored
+        case .refused(let reason):
+            logger.debug("refused", metadata: ["reason": "\(reason)"])
+            return .refused
+        case .unknown(let reason):
+            logger.debug("outcome unknown", metadata: ["reason": "\(reason)"])
+            return .lost
+        }
+    }
+
+    // MARK: What comes
+
+    private func receive(_ message: StreamMessage) {
+        defer { consumer?.grant(messages: 1, bytes: message.creditBytes) }
+        let milliseconds = UInt64(max(0, message.time.nanoseconds / 1_000_000))
+        do {
+            _ = try message.payload.withUnsafeReadableBytes {
+                try log.receive(
+                    sequence: message.sequence, milliseconds: milliseconds, $0)
+            }
+        } catch {
+            return halted("\(error)")
+        }
+        noteProgress()
+        poll()
+    }
+
+    private func noteProgress() {
+        guard !log.isCaughtUp, let endSequence, log.state.sequence >= endSequence else { return }
+        log.isCaughtUp = true
+        logger.debug("caught up", metadata: ["sequence": "\(log.state.sequence)"])
+    }
+
+    private func handle(_ event: OrderedConsumerEvent) {
+        switch event {
+        case .started(let info):
+            endSequence = info.state.lastSequence
+            noteProgress()
+            poll()
+        case .interrupted(let reason):
+            logger.notice("reading is interrupted", metadata: ["reason": "\(reason)"])
+        case .missing(let range):
+            log.stop(.missing(expected: range.lowerBound, found: range.upperBound + 1))
+            halted("messages \(range) are gone")
+        case .ended(let end):
+            log.stop(.otherHistory("\(end)"))
+            halted("\(end)")
+        }
+    }
+
+    private func halted(_ reason: String) {
+        logger.critical(
+            "the log is followed no further, and its partitions take no more changes",
+            metadata: ["reason": "\(reason)", "sequence": "\(log.state.sequence)"])
+        stop()
+    }
+}

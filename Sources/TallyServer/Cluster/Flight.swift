@@ -1,0 +1,145 @@
+import TallyCluster
+import TallyCore
+import TallyNode
+
+/// Commands that have been handed to the logs of a cluster, until all of their outcomes are known.
+///
+/// Of its event loop, but for `submission`.
+final class Flight: @unchecked Sendable {
+    // Sendable because only the loop touches it; the submission's logs have their part of its batch.
+
+    private(set) var submission: Submission!
+    /// How the operations become replies, and by which schema.
+    var planned: PlannedReplies
+    var catalog: FamilyCatalog
+    /// The logs that each stretch waits for, a bit for each.
+    private(set) var waiting: [UInt64] = []
+    /// The partitions that each stretch, and those before it of the same client, may change.
+    private var written: [PartitionSet] = []
+    /// Whose stretches they are.
+    private var connections: [ConnectionHandler?] = []
+
+    /// - Parameters:
+    ///   - planCapacity: How many plans there is room for.
+    ///   - landing: Called once for each log whose outcomes are known, on any thread.
+    init(
+        node: Node, planCapacity: Int, catalog: FamilyCatalog,
+        _ landing: @escaping @Sendable (Flight, _ log: Int) -> Void
+    ) {
+        planned = PlannedReplies(capacity: planCapacity)
+        self.catalog = catalog
+        submission = Submission(node.makeBatch()) { [unowned self] log in landing(self, log) }
+    }
+
+    /// Which logs something is waited for from.
+    var logs: UInt64 { waiting.reduce(0, |) }
+
+    // MARK: Taking off
+
+    /// Executes the reads that need not wait, and finds out which logs each stretch needs.
+    func route(_ replica: Replica) {
+        submission.prepare()
+        waiting.removeAll(keepingCapacity: true)
+        written.removeAll(keepingCapacity: true)
+        for index in planned.stretches.indices {
+            // What a client has asked first is executed, and answered, first.
+            let client = planned.stretches[index].client
+            let earlier = (0..<index).last { planned.stretches[$0].client === client }
+            var written = earlier.map { self.written[$0] } ?? PartitionSet()
+            let logs = route(planned.operationRange(ofStretch: index), replica, &written)
+            waiting.append(logs | (earlier.map { waiting[$0] } ?? 0))
+            self.written.append(written)
+        }
+    }
+
+    /// - Parameter written: The partitions that the same client's commands before them may change.
+    /// - Returns: the logs that the operations need.
+    private func route(
+        _ range: Range<Int>, _ replica: Replica, _ written: inout PartitionSet
+    ) -> UInt64 {
+        var logs: UInt64 = 0
+        var index = range.lowerBound
+        var reads = index..<index
+        while index < range.upperBound {
+            let end = submission.batch.unitEnd(index)
+            let unit = index..<end
+            if isRead(unit), !unit.contains(where: { written.contains(partition($0)) }) {
+                reads = reads.lowerBound..<end
+            } else {
+                if !reads.isEmpty { submission.read(reads, on: replica.node) }
+                reads = end..<end
+                for member in unit {
+                    written.insert(partition(member))
+                    logs |= 1 &<< UInt64(replica.log(of: partition(member)))
+                }
+            }
+            index = end
+        }
+        if !reads.isEmpty { submission.read(reads, on: replica.node) }
+        return logs
+    }
+
+    private func partition(_ index: Int) -> Int {
+        Int(submission.batch.operations[index].partition)
+    }
+
+    /// Whether a unit changes nothing; one that is a transaction is judged as a whole, by its log.
+    private func isRead(_ unit: Range<Int>) -> Bool {
+        unit.allSatisfy {
+            !submission.batch.operations[$0].isWrite
+                && submission.batch.operations[$0].kind != .transaction
+        }
+    }
+
+    // MARK: Landing
+
+    /// Notes whose stretches they are.
+    func setConnections(_ connection: (_ owner: Int) -> ConnectionHandler) {
+        connections = planned.stretches.map { connection($0.owner) }
+    }
+
+    /// The connections that wait for something.
+    var waitingConnections: [ConnectionHandler] {
+        zip(connections, waiting).compactMap { $1 != 0 ? $0 : nil }
+    }
+
+    /// A log's outcomes are known.
+    ///
+    /// - Returns: the stretches that wait for nothing more.
+    func land(_ log: Int) -> [(stretch: Int, connection: ConnectionHandler?)] {
+        let bit: UInt64 = 1 &<< UInt64(log)
+        var landed: [(stretch: Int, connection: ConnectionHandler?)] = []
+        for index in waiting.indices where waiting[index] & bit != 0 {
+            waiting[index] &= ~bit
+            if waiting[index] == 0 {
+                landed.append((index, connections.isEmpty ? nil : connections[index]))
+            }
+        }
+        return landed
+    }
+
+    /// Lets go of everything, to be used again.
+    func removeAll() {
+        submission.batch.removeAll()
+        planned.removeAll()
+        waiting.removeAll(keepingCapacity: true)
+        connections.removeAll(keepingCapacity: true)
+    }
+}
+
+/// A set of partitions.
+struct PartitionSet {
+    private var words = InlineArray<16, UInt64>(repeating: 0)
+
+    init() {
+        precondition(Limits.partitionsMax <= 16 * 64, "partition set too small")
+    }
+
+    mutating func insert(_ partition: Int) {
+        words[partition &>> 6] |= 1 &<< UInt64(partition & 63)
+    }
+
+    func contains(_ partition: Int) -> Bool {
+        words[partition &>> 6] & 1 &<< UInt64(partition & 63) != 0
+    }
+}

@@ -1,0 +1,90 @@
+import ArgumentParser
+import Logging
+import NIOCore
+import TallyCore
+import TallyNATS
+import TallyReplication
+
+/// `tally cluster …`: what is done to a cluster as a whole.
+struct ClusterCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "cluster", abstract: "Make and look after a cluster.",
+        subcommands: [InitCommand.self])
+
+    /// `tally cluster init`.
+    struct InitCommand: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "init", abstract: "Make a cluster: its logs, and what its nodes share.")
+
+        @OptionGroup var servers: NATSServers
+        @Option(help: "Partitions; a power of two.")
+        var partitions = Limits.partitionsDefault
+        @Option(help: "Logs; a power of two, at most as many as partitions.")
+        var logs = Limits.logsDefault
+        @Option(help: "Servers that keep each log: 1, 3 or 5.")
+        var replicas = 3
+        @Option(help: "How long what became of a request with a token is remembered, seconds.")
+        var onceWindowSeconds = Limits.onceWindowSeconds
+
+        func run() async throws {
+            guard ClusterSettings.isName(servers.cluster) else {
+                throw ValidationError("a cluster's name is 1 to 32 letters, digits and hyphens")
+            }
+            let settings = ClusterSettings(
+                name: servers.cluster,
+                identity: LogIdentity(
+                    high: .random(in: .min ... .max), low: .random(in: .min ... .max)),
+                partitions: partitions, logs: logs, logReplicas: replicas,
+                onceWindowSeconds: onceWindowSeconds)
+            if let problem = settings.problem { throw ValidationError(problem) }
+            let client = try servers.connect()
+            do {
+                try await client.waitUntilConnected()
+                try await ClusterDirectory(client).create(settings)
+            } catch {
+                try? await client.close().get()
+                writeError("tally: \(error)\n")
+                throw ExitCode.failure
+            }
+            try? await client.close().get()
+            print(
+                "cluster '\(settings.name)' made: \(logs) logs on \(replicas) servers each, "
+                    + "\(partitions) partitions")
+        }
+    }
+}
+
+/// Which NATS servers, and which of their clusters.
+struct NATSServers: ParsableArguments {
+    @Option(help: "Addresses of NATS servers, separated by commas: nats://HOST:PORT.")
+    var nats: String
+    @Option(help: "Credentials file for them.")
+    var natsCredentials: String?
+    @Option(help: "The cluster's name.")
+    var cluster = "tally"
+
+    /// A client that connects to them.
+    func connect() throws -> NATSClient {
+        try NATSClient(
+            options: Self.options(nats, credentials: natsCredentials),
+            logger: Logger(label: "tally", factory: { _ in SwiftLogNoOpLogHandler() })
+        ).started()
+    }
+
+    static func options(_ servers: String, credentials: String?) -> NATSOptions {
+        var options = NATSOptions(
+            servers: servers.split(separator: ",").map {
+                String($0).trimmingPrefix(" ").description
+            })
+        if let credentials { options.authentication = .credentialsFile(path: credentials) }
+        return options
+    }
+}
+
+extension NATSClient {
+    /// The same, trying to connect.
+    func started() -> NATSClient {
+        start()
+        return self
+    }
+}

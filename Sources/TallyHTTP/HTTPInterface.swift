@@ -3,6 +3,7 @@ internal import HummingbirdCore
 internal import HummingbirdTLS
 public import Logging
 internal import NIOCore
+internal import NIOPosix
 internal import NIOSSL
 public import ServiceLifecycle
 internal import TallyAccess
@@ -59,6 +60,7 @@ public struct HTTPInterface: Service {
                 .http1()
             }
         let isSecure = configuration.certificates != nil
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let application = Application(
             router: router(), server: builder,
             configuration: .init(
@@ -71,8 +73,16 @@ public struct HTTPInterface: Service {
                             "\(channel.localAddress?.ipAddress ?? "?"):\(channel.localAddress?.port ?? 0)",
                         "tls": "\(isSecure ? "yes" : "no")",
                     ])
-            }, logger: quiet)
-        try await application.run()
+            }, eventLoopGroupProvider: .shared(group), logger: quiet)
+        do {
+            try await withTaskExecutorPreference(EventLoopExecutor(group.next())) {
+                try await application.run()
+            }
+        } catch {
+            try? await group.shutdownGracefully()
+            throw error
+        }
+        try await group.shutdownGracefully()
     }
 
     private func router() -> Router<TallyContext> {

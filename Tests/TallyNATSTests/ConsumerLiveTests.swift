@@ -322,3 +322,24 @@ extension LiveTests {
         }
     }
 }
+
+/// Deliveries that are lost on their way, which real servers do not do to order.
+@Suite(.serialized) struct LostDeliveryTests {
+    @Test(arguments: [[2], [1], [5], [2, 4], [1, 2, 3, 4, 5], [3, 3, 3]] as [[UInt64]])
+    func whatIsLostOnTheWayIsReadAgain(lost: [UInt64]) async throws {
+        let stream = ScriptedStream(lastSequence: 5, lost: lost)
+        let server = try await FakeServer { stream.answer($0) }
+        try await withClient(["127.0.0.1:\(server.port)"]) { client in
+            let reader = await StreamReader(client, "S") {
+                $0.heartbeat = .seconds(30); $0.pullExpiry = .seconds(60)
+            }
+            try await reader.messages.wait { $0.last?.sequence == 5 }
+            #expect(reader.sequences == [1, 2, 3, 4, 5])
+            #expect(reader.payloads == ["1", "2", "3", "4", "5"])
+            #expect(reader.events.all.contains(.interrupted(.messageLost)))
+            #expect(!reader.events.all.contains { if case .missing = $0 { true } else { false } })
+            await reader.stop()
+        }
+        try await server.close()
+    }
+}

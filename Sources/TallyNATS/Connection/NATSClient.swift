@@ -157,8 +157,9 @@ public final class NATSClient: @unchecked Sendable {
     private func announce() {
         let state = state
         for observer in observers {
+            // One of them may have changed the state, or ended another one's observation.
             guard self.state == state else { return }
-            observer.handler(state)
+            if observers.contains(where: { $0.id == observer.id }) { observer.handler(state) }
         }
     }
 

@@ -101,6 +101,8 @@ public final class OrderedConsumer {
                 self.interrupt(.disconnected)
             }
         }
+        // It may have been stopped by what it was told meanwhile.
+        if phase == .ended, let observation { client.stopObserving(observation) }
     }
 
     // MARK: Control
@@ -256,6 +258,10 @@ public final class OrderedConsumer {
             compare(delivery)
         } else if delivery.streamSequence > lastSequence {
             deliver(StreamMessage(message: message, delivery: delivery))
+        } else if delivery.streamSequence == lastSequence, delivery.time == lastTime {
+            // It has been purged, but this replica does not know yet.
+            credit.grant(messages: 1, bytes: message.byteCount)
+            pull()
         } else {
             // Only a stream that has gone back can do this.
             interrupt(.streamBehind(lastSequence: delivery.streamSequence))

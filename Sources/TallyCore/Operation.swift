@@ -168,6 +168,14 @@ public struct Operation {
         }
     }
 
+    /// Whether this may change every key of its partition.
+    public var changesAllKeys: Bool {
+        switch kind {
+        case .clear, .changeSchema, .importRuns: true
+        default: false
+        }
+    }
+
     /// Whether this begins a transaction of one operation that is to be executed once and watches no keys.
     @inlinable @inline(__always)
     public var isRequestOfOne: Bool {

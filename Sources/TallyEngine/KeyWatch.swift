@@ -58,7 +58,7 @@ struct KeyWatches {
     func touch(_ operation: UnsafePointer<Operation>) {
         if operation.pointee.namesKey {
             for watch in watches[KeyWatch.Target(operation)] ?? [] { watch.touch() }
-        } else {
+        } else if operation.pointee.changesAllKeys {
             for watch in watches.values.joined() { watch.touch() }
         }
     }

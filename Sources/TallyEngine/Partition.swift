@@ -79,7 +79,6 @@ public struct Partition: ~Copyable {
         sequence: UInt64
     ) -> Int {
         lastSequence = sequence
-        if !watches.isEmpty { watches.touch(operation) }
         return isJournalled ? pending.appendRemembered(operation, rows) : 0
     }
 

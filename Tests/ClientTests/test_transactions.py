@@ -9,6 +9,7 @@ import redis
 from load import run_all
 from protocol import Closed, RawConnection, encode
 from servers import wait_until
+from test_once import token
 
 
 @pytest.fixture(params=[1, 2], ids=lambda count: f"threads={count}")
@@ -94,7 +95,11 @@ def test_each_kind_of_change_is_noticed(server):
             pipeline.set("touched", 1)
             with pytest.raises(redis.exceptions.WatchError):
                 pipeline.execute()
-    for change in [("GET", "k"), ("INCR", "other"), ("TTL", "k"), ("SET", "k", 1, "NX"), ("HGET", "post:5", "n")]:
+    unrelated = [
+        ("GET", "k"), ("INCR", "other"), ("TTL", "k"), ("SET", "k", 1, "NX"), ("HGET", "post:5", "n"),
+        ("ONCE", token(), "INCR", "{k}other"),
+    ]
+    for change in unrelated:
         client.mset({"k": 1})
         with client.pipeline(transaction=True) as pipeline:
             pipeline.watch("k", "post:5")

@@ -33,6 +33,25 @@ struct PartitionTests {
         #expect(accepted == expected)
     }
 
+    @Test(
+        arguments: [
+            (Step(kind: .add, key: "watched", operand: 1), true),
+            (Step(kind: .add, key: "other", operand: 1), false),
+            (Step(kind: .clear, key: ""), true),
+            (Step(kind: .changeSchema, key: "ADD COUNTER post"), true),
+            (Step(kind: .raiseFloor, key: "", operand: 1), false),
+        ])
+    func aWatchedKeyIsTouchedByWhatMayChangeIt(step: Step, isTouched: Bool) {
+        var partition = Partition(hasher: hasher)
+        #expect(apply(Step(kind: .set, key: "other"), to: &partition).status == .applied)
+        let watch = Step(kind: .get, key: "watched").with(hasher) { partition.watch($0) }
+        step.with(hasher) { operation in
+            #expect(partition.apply(operation, noRows).status == .applied)
+            _ = partition.record(operation, noRows, sequence: 1)
+        }
+        #expect(watch.isTouched(nowMilliseconds: nil) == isTouched)
+    }
+
     @Test func outcomesAreRedisReplies() {
         var partition = Partition(hasher: hasher)
         let add = { Step(kind: .add, key: "k", operand: $0) }

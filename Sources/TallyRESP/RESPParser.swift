@@ -29,6 +29,7 @@ public struct RESPParser: ~Copyable {
     private var position = 0
     /// Where the search for the end of a line goes on.
     private var searched = 0
+    /// Whether the last command was one that all of this was needed for.
     private var isComplete = false
     /// Arguments of an inline command, without quotes and escapes.
     private var unquoted = UnsafeMutableRawBufferPointer(start: nil, count: 0)
@@ -110,26 +111,22 @@ public struct RESPParser: ~Copyable {
     @inline(__always)
     private mutating func nextShort(_ bytes: UnsafeRawBufferPointer) -> Int? {
         guard bytes.count >= 4, let start = bytes.baseAddress,
-            let count = Self.digit(Self.quad(start, 0), after: UInt8(ascii: "*"))
+            case let head = Self.quad(start, 0), head & 0xffff_00ff == 0x0a0d_002a,
+            let count = Self.digit(head, 1)
         else { return nil }
         var position = 4
         for index in 0..<count {
             guard bytes.count &- position >= 6 else { return nil }
             let head = Self.quad(start, position)
-            var length: Int
-            if let digit = Self.digit(head, after: UInt8(ascii: "$")) {
-                length = digit
+            guard var length = Self.digit(head, 1), head & 0xff == UInt32(UInt8(ascii: "$"))
+            else { return nil }
+            if head &>> 16 == 0x0a0d {
                 position &+= 4
             } else {
-                guard head & 0xff == UInt32(UInt8(ascii: "$")),
-                    let ones = Self.digit(
-                        Self.quad(start, position &+ 1),
-                        after: UInt8(truncatingIfNeeded: head &>> 8)
-                    )
+                guard let ones = Self.digit(head, 2), length > 0,
+                    Self.isLineEnd(start, position &+ 3)
                 else { return nil }
-                let tens = Int(head &>> 8 & 0xff) &- Int(UInt8(ascii: "0"))
-                guard tens >= 1, tens <= 9 else { return nil }
-                length = tens &* 10 &+ ones
+                length = length &* 10 &+ ones
                 position &+= 5
             }
             guard bytes.count &- position >= length &+ 2,
@@ -140,7 +137,6 @@ public struct RESPParser: ~Copyable {
                 count: Int32(truncatingIfNeeded: length))
             position &+= length &+ 2
         }
-        isComplete = true
         arguments = CommandArguments(start, slots, count: count, areInPlace: true)
         return position
     }
@@ -151,11 +147,10 @@ public struct RESPParser: ~Copyable {
         UInt32(littleEndian: start.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
     }
 
-    /// The digit in four bytes that are `first`, a digit and a line's end; nil if they are not.
+    /// What the byte at `index` of four stands for as a digit, nil if it is none.
     @inline(__always)
-    private static func digit(_ quad: UInt32, after first: UInt8) -> Int? {
-        guard quad & 0xffff_00ff == 0x0a0d_0000 | UInt32(first) else { return nil }
-        let digit = (quad &>> 8 & 0xff) &- UInt32(UInt8(ascii: "0"))
+    private static func digit(_ quad: UInt32, _ index: UInt32) -> Int? {
+        let digit = (quad &>> (8 &* index) & 0xff) &- UInt32(UInt8(ascii: "0"))
         return digit <= 9 ? Int(digit) : nil
     }
 

@@ -581,11 +581,19 @@ struct CommandProcessor: ~Copyable {
         case .transaction, .once: encodeTransaction(&plan, version)
         case .positioned: encodePositioned(&plan, version)
         default:
-            if !planned.plans[plan].isSilent {
-                replies.encode(planned.plans[plan], batch, catalog, version)
-            }
+            if !planned.plans[plan].isSilent { encodeReply(planned.plans[plan], version) }
             plan &+= 1
         }
+    }
+
+    @inline(__always)
+    private mutating func encodeReply(_ plan: ReplyPlan, _ version: RESPVersion) {
+        if !replies.encodeNumber(plan, batch.outcomes) { encodeOther(plan, version) }
+    }
+
+    @inline(never)
+    private mutating func encodeOther(_ plan: ReplyPlan, _ version: RESPVersion) {
+        replies.encode(plan, batch, catalog, version)
     }
 
     @inline(__always)
@@ -635,7 +643,7 @@ struct CommandProcessor: ~Copyable {
             if planned.plans[plan].shape == .prepared {
                 replies.raw(planned.prepared[Int(planned.plans[plan].detail)])
             } else {
-                replies.encode(planned.plans[plan], batch, catalog, version)
+                encodeReply(planned.plans[plan], version)
             }
         }
     }

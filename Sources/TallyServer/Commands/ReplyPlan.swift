@@ -98,28 +98,28 @@ struct ReplyPlan {
 }
 
 extension ReplyWriter {
-    /// Encodes the reply that the outcomes of a batch make, read by `catalog`.
+    /// Encodes the reply of a plan if it is one of those that most are.
+    ///
+    /// - Parameter outcomes: Of the batch, which would be copied if it were passed as a whole.
+    /// - Returns: false if it is another.
     @inline(__always)
+    mutating func encodeNumber(_ plan: ReplyPlan, _ outcomes: UnsafePointer<Outcome>) -> Bool {
+        guard plan.count > 0 else { return false }
+        let outcome = outcomes + Int(plan.first)
+        switch plan.shape {
+        case .sum where outcome.pointee.status == .applied: integer(outcome.pointee.value)
+        case .value where outcome.pointee.wasPresent: bulkInteger(outcome.pointee.value)
+        default: return false
+        }
+        return true
+    }
+
+    /// Encodes the reply that the outcomes of a batch make, read by `catalog`.
     mutating func encode(
         _ plan: ReplyPlan, _ batch: borrowing OperationBatch, _ catalog: FamilyCatalog,
         _ version: RESPVersion
     ) {
         guard plan.count > 0 else { return encodeEmpty(plan, version) }
-        let outcome = batch.outcomes[Int(plan.first)]
-        switch plan.shape {
-        case .sum where outcome.status == .applied:
-            integer(outcome.value)
-        case .value where outcome.wasPresent:
-            bulkInteger(outcome.value)
-        default:
-            encodeOther(plan, batch, catalog, version)
-        }
-    }
-
-    private mutating func encodeOther(
-        _ plan: ReplyPlan, _ batch: borrowing OperationBatch, _ catalog: FamilyCatalog,
-        _ version: RESPVersion
-    ) {
         let first = Int(plan.first)
         let outcome = batch.outcomes[first]
         let operations = first..<(first + Int(plan.count))

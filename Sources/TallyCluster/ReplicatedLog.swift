@@ -245,7 +245,8 @@ public final class ReplicatedLog: @unchecked Sendable {
         flight = nil
         switch end {
         case .applied:
-            for waiter in waiters { waiter.end(number, partitions, applied, firsts: firsts) }
+            let outcomes = applied.applied
+            for waiter in waiters { waiter.end(number, partitions, outcomes, firsts: firsts) }
         case .void: self.end(waiters, .logUnavailable)
         }
     }

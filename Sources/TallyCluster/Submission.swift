@@ -66,7 +66,7 @@ public final class Submission: @unchecked Sendable {
     ///
     /// - Parameter firsts: Where each partition's operations begin in `applied`.
     func end(
-        _ log: Int, _ partitions: Range<Int>, _ applied: borrowing OperationBatch,
+        _ log: Int, _ partitions: Range<Int>, _ applied: OperationBatch.Applied,
         firsts: UnsafePointer<Int>
     ) {
         for index in 0..<batch.count {

@@ -225,14 +225,24 @@ extension OperationBatch {
         outcomes[index] = Outcome(refused: status)
     }
 
+    /// A batch that has been applied, to take outcomes from; good until the batch changes.
+    public struct Applied {
+        fileprivate let operations: UnsafePointer<Operation>
+        fileprivate let outcomes: UnsafePointer<Outcome>
+        fileprivate let rows: UnsafePointer<Int64>
+    }
+
+    /// Its operations and their outcomes, which may be passed on without a copy of the batch.
+    public var applied: Applied {
+        Applied(operations: operations, outcomes: outcomes, rows: rows)
+    }
+
     /// Takes over what became of an operation from the batch that was applied for it.
     ///
-    /// - Parameters:
-    ///   - first: Where the operations of its section begin in `applied`.
+    /// - Parameter first: Where the operations of its section begin there.
     @inline(__always)
     public mutating func takeOutcome(
-        _ index: Int, _ ticket: RequestSection.Ticket, of applied: borrowing OperationBatch,
-        first: Int
+        _ index: Int, _ ticket: RequestSection.Ticket, of applied: Applied, first: Int
     ) {
         let place = first &+ Int(ticket.index)
         guard let element = ticket.element else {
@@ -241,23 +251,24 @@ extension OperationBatch {
             return
         }
         outcomes[index] = RunOutcome(
-            base: applied.outcomes[place &- 1].value, run: applied.operations[place],
+            base: applied.outcomes[place &- 1].value, run: applied.operations + place,
             outcome: applied.outcomes[place]
         ).part(from: element, count: operations[index].count)
     }
 
     /// Takes over what an operation has left in rows.
     @inline(__always)
-    private mutating func takeRows(
-        _ index: Int, of applied: borrowing OperationBatch, _ place: Int
-    ) {
-        let source = applied.rows + Int(truncatingIfNeeded: applied.operations[place].operand)
-        let target = rows + Int(truncatingIfNeeded: operations[index].operand)
+    private mutating func takeRows(_ index: Int, of applied: Applied, _ place: Int) {
         switch operations[index].kind {
-        case .readRecord: target.update(from: source, count: Int(operations[index].count))
-        case .extendedAdd:
+        case .readRecord, .extendedAdd: break
+        default: return
+        }
+        let source = applied.rows + Int(applied.operations[place].operand)
+        let target = rows + Int(operations[index].operand)
+        if operations[index].kind == .readRecord {
+            target.update(from: source, count: Int(operations[index].count))
+        } else {
             target[ExtendedAdd.differenceWord] = source[ExtendedAdd.differenceWord]
-        default: break
         }
     }
 }
@@ -266,7 +277,7 @@ extension OperationBatch {
 struct RunOutcome {
     /// The number before the run.
     let base: Int64
-    let run: Operation
+    let run: UnsafePointer<Operation>
     /// Of the run as a whole.
     let outcome: Outcome
 
@@ -274,7 +285,7 @@ struct RunOutcome {
     func part(from element: UInt32, count: UInt32) -> Outcome {
         guard outcome.status == .applied, element < outcome.acceptedCount else {
             guard outcome.status == .applied else { return outcome }
-            var refused = Outcome(refused: run.family == 0 ? .overflow : .outOfBounds)
+            var refused = Outcome(refused: run.pointee.family == 0 ? .overflow : .outOfBounds)
             refused.sequence = outcome.sequence
             return refused
         }
@@ -288,9 +299,9 @@ struct RunOutcome {
 
     /// The number after so many additions; one that a bound cut short ends at the bound, as the run does.
     private func sum(after count: Int64) -> Int64 {
-        let (product, isTooLarge) = run.operand.multipliedReportingOverflow(by: count)
+        let (product, isTooLarge) = run.pointee.operand.multipliedReportingOverflow(by: count)
         let (sum, overflows) = base.addingReportingOverflow(product)
         if isTooLarge || overflows { return outcome.value }
-        return run.operand >= 0 ? min(sum, outcome.value) : max(sum, outcome.value)
+        return run.pointee.operand >= 0 ? min(sum, outcome.value) : max(sum, outcome.value)
     }
 }

@@ -22,8 +22,6 @@ public struct OperationBatch: ~Copyable {
     private var held: [AnyObject] = []
     /// The keys that transactions watch.
     private var watched: [WatchedKeys] = []
-    /// What a transaction that has begun and is to be executed once is known by.
-    private var begun: (token: RequestToken, fingerprint: UInt64)?
     /// Whether there are requests among them that are to be executed once.
     private(set) var hasRequests = false
 
@@ -208,43 +206,45 @@ public struct OperationBatch: ~Copyable {
     /// Begins a transaction: what is appended until `endTransaction` is applied as one, but each
     /// operation, or unit, is judged by itself.
     ///
-    /// - Parameters:
-    ///   - watched: If one of these keys has changed, nothing is applied.
-    ///   - once: The token and the fingerprint of a request that is to be executed once.
+    /// - Parameter watched: If one of these keys has changed, nothing is applied.
     /// - Returns: where it begins; its outcome says whether it was applied, now or before.
-    public mutating func beginTransaction(
-        _ watched: WatchedKeys?, once: (token: RequestToken, fingerprint: UInt64)? = nil
-    ) -> Int {
+    @inline(__always)
+    public mutating func beginTransaction(_ watched: WatchedKeys? = nil) -> Int {
         if let watched { self.watched.append(watched) }
-        begun = once
         append(
             Operation(
-                .transaction, key: UnsafeRawPointer(operations), keyByteCount: 0,
-                hash: once.map { hasher.hash($0.token) } ?? 0,
+                .transaction, key: UnsafeRawPointer(operations), keyByteCount: 0, hash: 0,
                 partition: watched?.watches.first?.partition ?? 0,
                 operand: watched == nil ? 0 : Int64(self.watched.count), count: 0))
         return count &- 1
     }
 
     /// Ends the transaction that began at `first`.
-    ///
-    /// - Returns: false if too much would have to be remembered of it, or nothing; it must then go.
     @inline(__always)
-    public mutating func endTransaction(from first: Int) -> Bool {
+    public mutating func endTransaction(from first: Int) {
         operations[first].unitCount = UInt32(truncatingIfNeeded: count &- first)
         if count > first &+ 1 { operations[first].partition = operations[first &+ 1].partition }
-        guard let request = begun else { return true }
-        begun = nil
+    }
+
+    /// Ends the transaction that began at `first` as a request that is to be executed once.
+    ///
+    /// - Parameter fingerprint: Of its command.
+    /// - Returns: false if too much would have to be remembered of it, or nothing; it must then go.
+    public mutating func endTransaction(
+        from first: Int, once token: RequestToken, fingerprint: UInt64
+    ) -> Bool {
+        endTransaction(from: first)
         let wordCount = OnceWords.wordCount(operations, (first &+ 1)..<count)
         guard wordCount <= Limits.onceWordsMax, count > first &+ 1 else { return false }
         let place = rowsCount
         let rowsNeeded = OnceRequest.rowsCount(wordCount: wordCount)
         makeRows(rowsNeeded)
         rowsCount &+= rowsNeeded
-        let once = OnceRequest(rows, place: place)
-        once.write(request.token, fingerprint: request.fingerprint, wordCount: wordCount)
+        let request = OnceRequest(rows, place: place)
+        request.write(token, fingerprint: fingerprint, wordCount: wordCount)
+        operations[first].hash = hasher.hash(token)
         operations[first].count = UInt32(truncatingIfNeeded: place &+ 1)
-        journalBytesMax &+= once.journalBytesMax
+        journalBytesMax &+= request.journalBytesMax
         hasRequests = true
         return true
     }

@@ -174,9 +174,11 @@ struct World {
         let (token, step) = requests[number]
         let key = step.keyBytes
         defer { key.deallocate() }
-        let first = batch.beginTransaction(nil, once: (token, UInt64(number)))
+        let first = batch.beginTransaction()
         step.append(key, to: &batch)
-        guard batch.endTransaction(from: first) else { return violations.append("nothing to do") }
+        guard batch.endTransaction(from: first, once: token, fingerprint: UInt64(number)) else {
+            return violations.append("nothing to do")
+        }
         readBlocks(batch, node)
         guard node.execute(&batch) == .done else { return }
         let (header, outcome) = (batch.outcomes[first], batch.outcomes[first + 1])

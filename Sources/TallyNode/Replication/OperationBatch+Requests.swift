@@ -120,7 +120,7 @@ extension OperationBatch {
     /// What has begun and not ended while a section is read.
     private struct OpenUnits {
         var unit: (first: Int, end: Int, condition: Operation.UnitCondition)?
-        var transaction: (first: Int, end: Int)?
+        var transaction: (first: Int, end: Int, once: (token: RequestToken, fingerprint: UInt64)?)?
         /// Where the words of the latest `readForMove` are.
         var move: Int64?
     }
@@ -145,12 +145,12 @@ extension OperationBatch {
             open.unit = (count, count + memberCount, condition)
         case .transaction(let memberCount):
             guard open.unit == nil, open.transaction == nil else { return false }
-            let first = beginTransaction(nil)
-            open.transaction = (first, count + memberCount)
+            let first = beginTransaction()
+            open.transaction = (first, count + memberCount, nil)
         case .once(let token, let fingerprint, let memberCount):
             guard open.unit == nil, open.transaction == nil else { return false }
-            let first = beginTransaction(nil, once: (token, fingerprint))
-            open.transaction = (first, count + memberCount)
+            let first = beginTransaction()
+            open.transaction = (first, count + memberCount, (token, fingerprint))
         }
         if open.unit == nil, open.transaction == nil { return true }
         return close(&open)
@@ -165,7 +165,13 @@ extension OperationBatch {
             return true
         }
         open.transaction = nil
-        return count == transaction.end && endTransaction(from: transaction.first)
+        guard count == transaction.end else { return false }
+        if let once = transaction.once {
+            return endTransaction(
+                from: transaction.first, once: once.token, fingerprint: once.fingerprint)
+        }
+        endTransaction(from: transaction.first)
+        return true
     }
 
     /// Appends reading a number and then adding to it.

@@ -50,7 +50,7 @@ extension CommandProcessor {
         }
         var fingerprint = CommandFingerprint()
         add(arguments, command.pointee, to: &fingerprint)
-        let first = batch.beginTransaction(nil, once: (token, fingerprint.value))
+        let first = batch.beginTransaction()
         let plan: ReplyPlan?
         do throws(Refusal) {
             if changesSchema, command.pointee.arity.accepts(arguments.count) {
@@ -65,16 +65,16 @@ extension CommandProcessor {
             batch.removeLast(to: first)
             throw error
         }
-        guard let plan, batch.endTransaction(from: first) else {
+        guard let plan,
+            batch.endTransaction(from: first, once: token, fingerprint: fingerprint.value)
+        else {
             batch.removeLast(to: first)
             throw Self.notToBeRemembered
         }
         if let refusal = placementRefusal(from: first) { throw refusal }
         if let waiting = dispatchWhereCold(first: first, owner, &session) { return waiting }
-        note(
-            ReplyPlan(shape: .once, first: UInt32(first), count: 1, detail: 1), owner, &session,
-            behind: header)
-        append(plan, isSilent: isLastPlanSilent)
+        // If the request is refused, so is each of its operations.
+        note(plan, owner, &session, behind: header)
         return .done
     }
 

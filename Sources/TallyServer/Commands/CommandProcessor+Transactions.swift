@@ -90,14 +90,13 @@ extension CommandProcessor {
                     Refusal("EXECABORT Transaction discarded because of previous errors."),
                     &session))
         }
-        let once = token.map { (token: $0, fingerprint: fingerprint(queued)) }
-        let first = batch.beginTransaction(session.watched, once: once)
+        let first = batch.beginTransaction(session.watched)
         var plans: [QueuedPlan] = []
         for command in queued.commands {
             arguments = command.arguments
             plans.append(planQueued())
         }
-        guard batch.endTransaction(from: first) else {
+        guard endTransaction(from: first, token, queued) else {
             batch.removeLast(to: first)
             endTransaction(&session)
             arguments = CommandArguments()
@@ -132,6 +131,18 @@ extension CommandProcessor {
         endTransaction(&session)
         arguments = CommandArguments()
         return .done
+    }
+
+    /// - Returns: false if it cannot be remembered.
+    private mutating func endTransaction(
+        from first: Int, _ token: RequestToken?, _ queued: QueuedTransaction
+    ) -> Bool {
+        if let token {
+            return batch.endTransaction(
+                from: first, once: token, fingerprint: fingerprint(queued))
+        }
+        batch.endTransaction(from: first)
+        return true
     }
 
     private mutating func fingerprint(_ queued: QueuedTransaction) -> UInt64 {

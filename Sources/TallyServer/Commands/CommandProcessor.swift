@@ -293,6 +293,7 @@ struct CommandProcessor: ~Copyable {
     }
 
     /// The number of the command of this name, nil if there is none.
+    @inline(__always)
     mutating func findCommand(_ name: UnsafeRawBufferPointer) -> Int? { lookup.find(name) }
 
     /// Appends a command's operations to the batch.
@@ -570,15 +571,11 @@ struct CommandProcessor: ~Copyable {
         return words
     }
 
-    /// Encodes the reply of one command, and moves `plan` behind its plans; or moves it to the plan that
-    /// says more of the reply.
+    /// Encodes the reply of one command, and moves `plan` behind its plans.
     @inline(__always)
     private mutating func encodePlan(_ plan: inout Int, _ version: RESPVersion) {
         switch planned.plans[plan].shape {
-        case .once where isApplied(planned.plans[plan]):
-            // The next plan's reply is all there is to say.
-            plan &+= 1
-        case .transaction, .once: encodeTransaction(&plan, version)
+        case .transaction: encodeTransaction(&plan, version)
         case .positioned: encodePositioned(&plan, version)
         default:
             if !planned.plans[plan].isSilent { encodeReply(planned.plans[plan], version) }
@@ -596,11 +593,6 @@ struct CommandProcessor: ~Copyable {
         replies.encode(plan, batch, catalog, version)
     }
 
-    @inline(__always)
-    private mutating func isApplied(_ header: ReplyPlan) -> Bool {
-        batch.outcomes[Int(header.first)].status == .applied
-    }
-
     /// Encodes a command's reply and the positions that it reflects.
     @inline(never)
     private mutating func encodePositioned(_ plan: inout Int, _ version: RESPVersion) {
@@ -608,7 +600,7 @@ struct CommandProcessor: ~Copyable {
         plan += 1
         let isSilent = planned.plans[plan].isSilent
         if !isSilent { replies.array(2) }
-        repeat { encodePlan(&plan, version) } while planned.plans[plan - 1].shape == .once
+        encodePlan(&plan, version)
         guard !isSilent else { return }
         let last = planned.plans[plan - 1]
         let end = Int(last.first + last.count)
@@ -638,7 +630,7 @@ struct CommandProcessor: ~Copyable {
             return replies.error(replies.refusal(status, operation, catalog))
         }
         if status == .unchanged { return replies.nullArray(version) }
-        if header.shape == .transaction { replies.array(range.count) }
+        replies.array(range.count)
         for plan in range {
             if planned.plans[plan].shape == .prepared {
                 replies.raw(planned.prepared[Int(planned.plans[plan].detail)])

@@ -7,8 +7,6 @@ struct ReplyPlan {
     enum Shape: UInt8 {
         /// An array of the replies of the next `detail` plans, or null if nothing was executed.
         case transaction
-        /// The reply of the next plan, or why the request was not executed.
-        case once
         /// The reply of the next command, and the positions that it reflects.
         case positioned
         /// What was prepared under the number `detail`.
@@ -128,7 +126,7 @@ extension ReplyWriter {
             return error(refusal(status, batch.operations[refused], catalog))
         }
         switch plan.shape {
-        case .transaction, .once, .positioned, .prepared:
+        case .transaction, .positioned, .prepared:
             preconditionFailure("not the reply of one command")
         case .sum: integer(outcome.value)
         case .value, .previous: number(first, batch, version)

@@ -113,17 +113,17 @@ struct ClusterClients {
                 batch.append(
                     .add, OperationBatch.Record(family: 1, key: item), column: 0, operand: -1)
             case 5:
-                let first = batch.beginTransaction(nil)
+                let first = batch.beginTransaction()
                 asked.append(.pair(header: first))
                 batch.append(.add, key: key("{p\(number)}a"), operand: 1)
                 batch.append(.add, key: key("{p\(number)}b"), operand: 1)
-                _ = batch.endTransaction(from: first)
+                batch.endTransaction(from: first)
             case 6, 7:
                 let token = token(clock, &random)
-                let first = batch.beginTransaction(nil, once: (token, 99))
+                let first = batch.beginTransaction()
                 asked.append(.once(token, header: first))
                 batch.append(.add, key: key("once"), operand: 1)
-                _ = batch.endTransaction(from: first)
+                _ = batch.endTransaction(from: first, once: token, fingerprint: 99)
             default:
                 asked.append(.other)
                 appendOther(&batch, key("s\(number)"), clock, &random)

@@ -72,14 +72,13 @@ public struct Partition: ~Copyable {
         return isJournalled ? pending.append(operation, rows) : 0
     }
 
-    /// The same for `remember`.
+    /// The same for a request that is remembered, which `append` appends.
     @inline(__always)
     mutating func recordRemembered(
-        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>,
-        sequence: UInt64
+        sequence: UInt64, _ append: (inout PendingEntries) -> Int
     ) -> Int {
         lastSequence = sequence
-        return isJournalled ? pending.appendRemembered(operation, rows) : 0
+        return isJournalled ? append(&pending) : 0
     }
 
     // MARK: Watching

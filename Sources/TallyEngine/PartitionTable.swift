@@ -212,14 +212,7 @@ public struct PartitionTable: ~Copyable {
         _ application: inout Application
     ) {
         if operation.pointee.kind == .add, operation.pointee.family == 0 {
-            let added = partition.pointee.addToPlain(operation)
-            outcome.pointee = added.outcome
-            if added.outcome.status == .applied {
-                let reserved = partition.pointee.record(
-                    operation, application.rows, sequence: application.sequence)
-                application.note(reserved: reserved, allocated: added.allocatedBytes)
-            }
-            return
+            return addToPlain(operation, outcome, partition, &application)
         }
         let allocatedBytes = partition.pointee.allocatedBytes
         outcome.pointee = partition.pointee.apply(operation, place, application.rows)
@@ -230,6 +223,19 @@ public struct PartitionTable: ~Copyable {
                 reserved: reserved,
                 allocated: partition.pointee.allocatedBytes &- allocatedBytes)
         }
+    }
+
+    @inline(__always)
+    borrowing func addToPlain(
+        _ operation: UnsafePointer<Operation>, _ outcome: UnsafeMutablePointer<Outcome>,
+        _ partition: UnsafeMutablePointer<Partition>, _ application: inout Application
+    ) {
+        let added = partition.pointee.addToPlain(operation)
+        outcome.pointee = added.outcome
+        guard added.outcome.status == .applied else { return }
+        let reserved = partition.pointee.record(
+            operation, application.rows, sequence: application.sequence)
+        application.note(reserved: reserved, allocated: added.allocatedBytes)
     }
 
     // MARK: Deadlines

@@ -240,7 +240,7 @@ public struct OperationBatch: ~Copyable {
         let rowsNeeded = OnceRequest.rowsCount(wordCount: wordCount)
         makeRows(rowsNeeded)
         rowsCount &+= rowsNeeded
-        let request = OnceRequest(rows, place: place)
+        let request = OnceRequest(rows + place)
         request.write(token, fingerprint: fingerprint, wordCount: wordCount)
         operations[first].hash = hasher.hash(token)
         operations[first].count = UInt32(truncatingIfNeeded: place &+ 1)
@@ -258,7 +258,7 @@ public struct OperationBatch: ~Copyable {
     @inline(__always)
     func request(_ transaction: UnsafePointer<Operation>) -> OnceRequest? {
         let place = Int(transaction.pointee.count) &- 1
-        return place < 0 ? nil : OnceRequest(rows, place: place)
+        return place < 0 ? nil : OnceRequest(rows + place)
     }
 
     /// Appends raising the floor of what a partition remembers.

@@ -29,9 +29,13 @@ struct TokenLogTests {
     }
 
     private static func append(_ request: Request, to log: inout TokenLog) -> Bool {
-        log.append(
-            request.token, hash: hasher.hash(request.token), fingerprint: request.fingerprint,
-            request.words, count: request.words.count)
+        guard let place = log.place(for: request.token, hash: hasher.hash(request.token)) else {
+            return false
+        }
+        let count = request.words.count
+        log.append(request.token, fingerprint: request.fingerprint, count: count, at: place)
+            .update(from: request.words, count: count)
+        return true
     }
 
     private static func words(_ record: TokenLog.Record) -> [Int64] {
@@ -88,11 +92,12 @@ struct TokenLogTests {
             for request in part {
                 let hash = Self.hasher.hash(request.token)
                 let before = window.read(request.token, hash: hash, words, capacity: 0)
-                let isNew = window.remember(
-                    request.token, hash: hash, fingerprint: request.fingerprint, request.words,
-                    count: request.words.count)
+                let place = window.place(for: request.token, hash: hash)
                 #expect(before == nil)
-                #expect(isNew)
+                window.remember(
+                    request.token, fingerprint: request.fingerprint, count: request.words.count,
+                    at: try #require(place)
+                ).update(from: request.words, count: request.words.count)
             }
             // The first part becomes segments, the second stays frozen, the third in the log.
             if stage == 0 {

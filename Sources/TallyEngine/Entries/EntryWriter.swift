@@ -148,25 +148,40 @@ struct EntryWriter: ~Copyable {
         entryCount += 1
     }
 
-    /// Writes the entry of a `remember`, which takes at most `bytesMax` bytes.
-    @inline(__always)
-    mutating func writeRemembered(
-        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>, bytesMax: Int
-    ) {
-        let start = reserve(bytesMax)
-        let place = rows + Int(operation.pointee.operand)
-        var end = start
-        end.storeBytes(of: EntryKind.remember.rawValue, as: UInt8.self)
-        end += 1
-        Bytes.copy(operation.pointee.key, to: end, RequestToken.byteCount)
-        end += RequestToken.byteCount
-        end.storeBytes(of: UInt64(bitPattern: place[0]).littleEndian, as: UInt64.self)
-        end += 8
-        end += Varint.write(UInt64(bitPattern: place[1]), to: end)
-        for word in 2..<(2 &+ Int(place[1])) {
-            end += Varint.write(Varint.zigzag(place[word]), to: end)
+    /// Writes the entry that remembers a request whose words are there.
+    mutating func writeRemembered(_ request: OnceRequest) {
+        let start = reserve(request.journalBytesMax)
+        var end = writeHead(request, wordCount: request.wordCount, at: start)
+        for index in 0..<request.wordCount {
+            end += Varint.write(Varint.zigzag(request.words[index]), to: end)
         }
         finish(at: end)
+    }
+
+    /// The same for a request whose words are these, which takes at most `bytesMax` bytes.
+    @inline(__always)
+    mutating func writeRemembered(
+        _ request: OnceRequest, _ words: OnceWords.Single, bytesMax: Int
+    ) {
+        var end = writeHead(request, wordCount: OnceWords.singleCount, at: reserve(bytesMax))
+        end += Varint.write(Varint.zigzag(words.0), to: end)
+        end += Varint.write(Varint.zigzag(words.1), to: end)
+        end += Varint.write(Varint.zigzag(words.2), to: end)
+        finish(at: end)
+    }
+
+    @inline(__always)
+    private func writeHead(
+        _ request: OnceRequest, wordCount: Int, at start: UnsafeMutableRawPointer
+    ) -> UnsafeMutableRawPointer {
+        start.storeBytes(of: EntryKind.remember.rawValue, as: UInt8.self)
+        let end = start + 1
+        request.token.write(to: end)
+        end.storeBytes(
+            of: request.fingerprint.littleEndian, toByteOffset: RequestToken.byteCount,
+            as: UInt64.self)
+        let words = end + RequestToken.byteCount + 8
+        return words + Varint.write(UInt64(wordCount), to: words)
     }
 
     func writeWords(

@@ -79,14 +79,21 @@ struct PendingEntries: ~Copyable {
         return reserved
     }
 
-    /// The same for `remember`.
+    /// Records that a request whose words are there is remembered.
+    mutating func appendRemembered(_ request: OnceRequest) -> Int {
+        reservedBytes &+= request.journalBytesMax
+        writer.writeRemembered(request)
+        return request.journalBytesMax
+    }
+
+    /// The same for a request whose words are these instead.
     @inline(__always)
     mutating func appendRemembered(
-        _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
+        _ request: OnceRequest, _ words: OnceWords.Single
     ) -> Int {
-        let reserved = Partition.rememberedBytesMax(wordCount: Int(operation.pointee.count))
+        let reserved = Partition.rememberedBytesMax(wordCount: OnceWords.singleCount)
         reservedBytes &+= reserved
-        writer.writeRemembered(operation, rows, bytesMax: reserved)
+        writer.writeRemembered(request, words, bytesMax: reserved)
         return reserved
     }
 

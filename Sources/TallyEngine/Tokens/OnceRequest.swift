@@ -4,16 +4,11 @@ public import TallyCore
 ///
 ///     token, two words · fingerprint · how many words are remembered of it · room for them
 public struct OnceRequest {
-    /// Where it begins in the rows.
-    public let place: Int
     @usableFromInline let start: UnsafeMutablePointer<Int64>
 
-    /// The request at `place` in `rows`.
+    /// The request at `start` in the rows.
     @inlinable @inline(__always)
-    public init(_ rows: UnsafeMutablePointer<Int64>, place: Int) {
-        self.place = place
-        start = rows + place
-    }
+    public init(_ start: UnsafeMutablePointer<Int64>) { self.start = start }
 
     /// How many words of rows a request takes of which `wordCount` are remembered.
     @inlinable @inline(__always)
@@ -22,14 +17,17 @@ public struct OnceRequest {
     /// Writes all but the words that are remembered.
     @inlinable @inline(__always)
     public func write(_ token: RequestToken, fingerprint: UInt64, wordCount: Int) {
-        token.write(to: start)
+        start[0] = Int64(bitPattern: token.high)
+        start[1] = Int64(bitPattern: token.low)
         start[2] = Int64(bitPattern: fingerprint)
         start[3] = Int64(wordCount)
     }
 
     /// Its token.
     @inlinable @inline(__always)
-    public var token: RequestToken { RequestToken(bytes: start) }
+    public var token: RequestToken {
+        RequestToken(high: UInt64(bitPattern: start[0]), low: UInt64(bitPattern: start[1]))
+    }
 
     /// The fingerprint of its command.
     @inlinable @inline(__always)
@@ -45,15 +43,4 @@ public struct OnceRequest {
 
     /// Most bytes that remembering it adds to the journal.
     public var journalBytesMax: Int { Partition.rememberedBytesMax(wordCount: wordCount) }
-
-    /// The operation that remembers it, once its words are there.
-    ///
-    /// - Parameter header: Whose hash is the token's, and whose partition is that of the request.
-    @inline(__always)
-    func remembering(_ header: UnsafePointer<Operation>) -> Operation {
-        Operation(
-            .remember, key: start, keyByteCount: RequestToken.byteCount, hash: header.pointee.hash,
-            partition: Int(header.pointee.partition), operand: Int64(place &+ 2),
-            count: UInt32(truncatingIfNeeded: wordCount))
-    }
 }

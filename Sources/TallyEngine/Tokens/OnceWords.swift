@@ -9,8 +9,8 @@ public enum OnceWords {
     static func wordCount(_ first: Int64) -> Int { Int(truncatingIfNeeded: first >> 16) }
 
     /// How many words what an operation leaves in rows takes.
-    @inline(__always)
-    private static func extraCount(_ operation: Operation) -> Int {
+    @inlinable @inline(__always)
+    static func extraCount(_ operation: Operation) -> Int {
         switch operation.kind {
         case .readRecord: Int(operation.count)
         case .extendedAdd: 1
@@ -19,6 +19,7 @@ public enum OnceWords {
     }
 
     /// How many words the outcomes of these operations take.
+    @inlinable @inline(__always)
     public static func wordCount(
         _ operations: UnsafePointer<Operation>, _ range: Range<Int>
     ) -> Int {
@@ -36,7 +37,8 @@ public enum OnceWords {
     ) -> Int {
         var next = words + 1
         for index in range {
-            write(outcomes[index], to: next)
+            next[0] = state(outcomes[index])
+            next[1] = outcomes[index].value
             next += 2
             let extraCount = extraCount(operations[index])
             guard extraCount > 0 else { continue }
@@ -48,17 +50,19 @@ public enum OnceWords {
         return count
     }
 
-    /// Writes the outcome of a single operation that leaves nothing in rows to `words`.
+    /// The words of a single operation that leaves nothing in rows, and how many they are.
+    typealias Single = (Int64, Int64, Int64)
+    static var singleCount: Int { 3 }
+
+    /// The words of such an operation's outcome.
     @inline(__always)
-    static func encode(_ outcome: Outcome, to words: UnsafeMutablePointer<Int64>) {
-        words[0] = 3 << 16 | 1
-        write(outcome, to: words + 1)
+    static func encode(_ outcome: Outcome) -> Single {
+        (Int64(singleCount &<< 16 | 1), state(outcome), outcome.value)
     }
 
     @inline(__always)
-    private static func write(_ outcome: Outcome, to words: UnsafeMutablePointer<Int64>) {
-        words[0] = Int64(outcome.status.rawValue) | (outcome.wasPresent ? 1 << 8 : 0)
-        words[1] = outcome.value
+    private static func state(_ outcome: Outcome) -> Int64 {
+        Int64(outcome.status.rawValue) | (outcome.wasPresent ? 1 << 8 : 0)
     }
 
     /// Gives operations the outcomes that `words` say they had.

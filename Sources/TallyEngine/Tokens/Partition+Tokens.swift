@@ -46,15 +46,17 @@ extension Partition {
         return .new
     }
 
-    /// Whether a request is new, and nothing but the latest requests need be looked at to know it.
+    /// Where a request is to be remembered if it is new, and nothing but the latest requests need be looked
+    /// at to know it.
     @inline(__always)
-    mutating func isNew(
-        _ token: RequestToken, hash: UInt64, nowMilliseconds: UInt64, horizon: UInt64
-    ) -> Bool {
-        tokens.isLaterThanSettled(token)
-            && token.milliseconds > max(tokens.floorMilliseconds, horizon)
-            && token.milliseconds <= nowMilliseconds &+ Limits.tokenFutureMillisecondsMax
-            && !tokens.hasInLog(token, hash: hash)
+    mutating func placeAtAGlance(
+        for token: RequestToken, hash: UInt64, nowMilliseconds: UInt64, horizon: UInt64
+    ) -> TokenLog.Place? {
+        guard tokens.isLaterThanSettled(token),
+            token.milliseconds > max(tokens.floorMilliseconds, horizon),
+            token.milliseconds <= nowMilliseconds &+ Limits.tokenFutureMillisecondsMax
+        else { return nil }
+        return tokens.place(for: token, hash: hash)
     }
 
     /// The block that must be read before a token can be judged without waiting.
@@ -63,15 +65,45 @@ extension Partition {
         return cache.failure(of: block.address).map { .unreadable($0) } ?? .block(block)
     }
 
-    @inline(__always)
+    /// Remembers a request again that the journal has kept.
     mutating func remember(
         _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
     ) -> Outcome {
-        let place = rows + Int(operation.pointee.operand)
-        let isNew = tokens.remember(
-            RequestToken(bytes: operation.pointee.key), hash: operation.pointee.hash,
-            fingerprint: UInt64(bitPattern: place[0]), place + 2, count: Int(place[1]))
-        return Outcome(isNew ? .applied : .unchanged, wasPresent: !isNew, value: 0)
+        let token = RequestToken(bytes: operation.pointee.key)
+        guard let place = tokens.place(for: token, hash: operation.pointee.hash) else {
+            return Outcome(.unchanged, wasPresent: true, value: 0)
+        }
+        let start = rows + Int(operation.pointee.operand)
+        let count = Int(start[1])
+        tokens.remember(
+            token, fingerprint: UInt64(bitPattern: start[0]), count: count, at: place
+        ).update(from: start + 2, count: count)
+        return Outcome(.applied, wasPresent: false, value: 0)
+    }
+
+    /// Remembers a request whose words are there, for the commit group `sequence`.
+    ///
+    /// - Returns: journal bytes that this may take, an upper bound.
+    mutating func remember(
+        _ request: OnceRequest, at place: TokenLog.Place, sequence: UInt64
+    ) -> Int {
+        let words = tokens.remember(
+            request.token, fingerprint: request.fingerprint, count: request.wordCount, at: place)
+        words.update(from: request.words, count: request.wordCount)
+        return recordRemembered(sequence: sequence) { $0.appendRemembered(request) }
+    }
+
+    /// The same for a request of a single operation, whose words are made of its outcome.
+    @inline(__always)
+    mutating func remember(
+        _ request: OnceRequest, _ outcome: Outcome, at place: TokenLog.Place, sequence: UInt64
+    ) -> Int {
+        let words = OnceWords.encode(outcome)
+        let start = tokens.remember(
+            request.token, fingerprint: request.fingerprint, count: OnceWords.singleCount, at: place
+        )
+        (start[0], start[1], start[2]) = words
+        return recordRemembered(sequence: sequence) { $0.appendRemembered(request, words) }
     }
 
     /// Where the floor of what is remembered ought to be, nil if it is good as it is.

@@ -21,14 +21,16 @@ extension PartitionTable {
         guard operation.pointee.kind == .add, operation.pointee.family == 0,
             !application.isJournalFull, !application.isMemoryFull,
             partition.pointee.plain.coldCount == 0, partition.pointee.expiringCount == 0,
-            partition.pointee.isNew(
-                request.token, hash: header.pointee.hash, nowMilliseconds: nowMilliseconds,
+            let place = partition.pointee.placeAtAGlance(
+                for: request.token, hash: header.pointee.hash, nowMilliseconds: nowMilliseconds,
                 horizon: horizon)
         else { return false }
-        applyWrite(
-            operation, IntegerTable.Lookup(key: 0, hash: 0), outcomes + 1, partition, &application)
-        OnceWords.encode(outcomes[1], to: request.words)
-        remember(header, request, &application)
+        addToPlain(operation, outcomes + 1, partition, &application)
+        let bytesBefore = partition.pointee.tokens.logBytes
+        let reserved = partition.pointee.remember(
+            request, outcomes[1], at: place, sequence: application.sequence)
+        application.note(
+            reserved: reserved, allocated: partition.pointee.tokens.logBytes &- bytesBefore)
         outcomes[0] = Outcome(refused: .applied)
         outcomes[0].sequence = partition.pointee.lastSequence
         outcomes[1].sequence = partition.pointee.lastSequence
@@ -37,20 +39,19 @@ extension PartitionTable {
 
     /// Keeps what has become of a request with the data that it changed, in the same commit group.
     ///
-    /// - Parameter header: Of the request, whose words are there.
-    @inline(__always)
+    /// - Parameter header: Of the request, which is new, and whose words are there.
     public borrowing func remember(
         _ header: UnsafePointer<Operation>, _ request: OnceRequest,
         _ application: inout Application
     ) {
-        var operation = request.remembering(header)
         let partition = partition(Int(header.pointee.partition))
+        guard
+            let place = partition.pointee.tokens.place(
+                for: request.token, hash: header.pointee.hash)
+        else { preconditionFailure("a request that is remembered already") }
         let bytesBefore = partition.pointee.tokens.logBytes
-        guard partition.pointee.remember(&operation, application.rows).status == .applied else {
-            return
-        }
-        let reserved = partition.pointee.recordRemembered(
-            &operation, application.rows, sequence: application.sequence)
+        let reserved = partition.pointee.remember(
+            request, at: place, sequence: application.sequence)
         application.note(
             reserved: reserved, allocated: partition.pointee.tokens.logBytes &- bytesBefore)
     }

@@ -3,8 +3,8 @@ import TallyCore
 
 /// The latest requests in the order in which they were executed, and where each one's token is.
 ///
-/// Records stand one behind the other in chunks; only the first chunk moves, while it is small. They
-/// are found by extendible hashing, as in `StringMemtable`, but with the order and the removals left
+/// Records stand one behind the other in chunks and never move; the first chunks are small. They are
+/// found by extendible hashing, as in `StringMemtable`, but with the order and the removals left
 /// out: a directory, indexed by the upper bits of a tag, leads to leaves of entries, searched one after
 /// the other from the tag's lower bits on; a leaf that is three quarters full splits in two. So
 /// nothing ever takes longer than moving one leaf's entries.
@@ -19,7 +19,14 @@ struct TokenLog: ~Copyable {
     /// A tag above one more than the record's position; 0 for none.
     private typealias Entry = UInt64
     /// A leaf's count and depth as one word, and its entries behind.
-    private typealias Leaf = UnsafeMutablePointer<UInt64>
+    fileprivate typealias Leaf = UnsafeMutablePointer<UInt64>
+
+    /// Where a new request's entry goes, until the log changes.
+    struct Place {
+        fileprivate let leaf: Leaf
+        fileprivate let slot: Int
+        fileprivate let tag: UInt64
+    }
 
     private struct Chunk {
         let words: UnsafeMutablePointer<UInt64>
@@ -107,6 +114,15 @@ struct TokenLog: ~Copyable {
         return entry == 0 ? nil : record(entry)
     }
 
+    /// Where the entry of a request goes, nil if there is one with this token already.
+    @inline(__always)
+    borrowing func place(for token: RequestToken, hash: UInt64) -> Place? {
+        let tag = Self.tag(hash)
+        let leaf = leaf(tag)
+        let slot = slot(of: token, tag, in: leaf)
+        return leaf[slot] == 0 ? Place(leaf: leaf, slot: slot, tag: tag) : nil
+    }
+
     /// Where in its leaf a token's entry is, or may be put if there is none.
     @inline(__always)
     private borrowing func slot(of token: RequestToken, _ tag: UInt64, in leaf: Leaf) -> Int {
@@ -132,59 +148,42 @@ struct TokenLog: ~Copyable {
 
     // MARK: Change
 
-    /// Appends a request.
+    /// Appends a request whose place has been found since the log last changed.
     ///
-    /// - Returns: false if there is one with this token already.
-    /// - Complexity: O(words), amortised; at worst a leaf's entries move as well.
+    /// - Parameter count: Of its words.
+    /// - Returns: where they are to be written.
+    /// - Complexity: O(1), amortised; at worst a leaf's entries move.
     @inline(__always)
     mutating func append(
-        _ token: RequestToken, hash: UInt64, fingerprint: UInt64, _ words: UnsafePointer<Int64>,
-        count: Int
-    ) -> Bool {
-        let tag = Self.tag(hash)
-        let leaf = leaf(tag)
-        let slot = slot(of: token, tag, in: leaf)
-        guard leaf[slot] == 0 else { return false }
+        _ token: RequestToken, fingerprint: UInt64, count: Int, at place: Place
+    ) -> UnsafeMutablePointer<Int64> {
         let wordCount = Self.headWords &+ count
-        if lastUsed &+ wordCount > lastCapacity { makeRoom(wordCount) }
+        if lastUsed &+ wordCount > lastCapacity { addChunk(wordCount) }
         let record = last + lastUsed
         record[0] = token.high
         record[1] = token.low
         record[2] = fingerprint
-        var word = 0
-        while word < count {
-            record[Self.headWords &+ word] = UInt64(bitPattern: words[word])
-            word &+= 1
-        }
-        leaf[slot] = tag &<< 32 | UInt64(truncatingIfNeeded: lastPosition &+ lastUsed &+ 1)
-        leaf[0] &+= 1
+        place.leaf[place.slot] =
+            place.tag &<< 32 | UInt64(truncatingIfNeeded: lastPosition &+ lastUsed &+ 1)
+        place.leaf[0] &+= 1
         lastUsed &+= wordCount
         rowCount &+= OnceRows.count(wordCount: count)
-        if leaf[0] & 0xffff_ffff >= Self.leafEntriesMax { split(leaf, tag) }
-        return true
+        if place.leaf[0] & 0xffff_ffff >= Self.leafEntriesMax { split(place.leaf, place.tag) }
+        return UnsafeMutableRawPointer(record + Self.headWords).assumingMemoryBound(to: Int64.self)
     }
 
-    /// Lets the first chunk grow, or begins another.
+    /// Begins another chunk, larger than the last one.
     @inline(never)
-    private mutating func makeRoom(_ wordCount: Int) {
+    private mutating func addChunk(_ wordCount: Int) {
         let capacityMax = 1 << Self.chunkBits
         precondition(wordCount <= capacityMax, "a request with too many words")
-        if chunks.count == 1, lastUsed + wordCount <= capacityMax {
-            allocatedBytes -= lastCapacity * 8
-            while lastCapacity < lastUsed + wordCount { lastCapacity *= 2 }
-            last = .allocate(capacity: lastCapacity)
-            last.update(from: chunks[0].words, count: lastUsed)
-            chunks[0].words.deallocate()
-            chunks[0] = Chunk(words: last)
-        } else {
-            precondition(chunks.count < 1 << (32 - Self.chunkBits) - 1, "too many requests")
-            chunks[chunks.count - 1].usedCount = lastUsed
-            lastCapacity = capacityMax
-            last = .allocate(capacity: lastCapacity)
-            lastUsed = 0
-            lastPosition = chunks.count << Self.chunkBits
-            chunks.append(Chunk(words: last))
-        }
+        precondition(chunks.count < 1 << (32 - Self.chunkBits) - 1, "too many requests")
+        chunks[chunks.count - 1].usedCount = lastUsed
+        lastCapacity = min(max(2 * lastCapacity, wordCount), capacityMax)
+        last = .allocate(capacity: lastCapacity)
+        lastUsed = 0
+        lastPosition = chunks.count << Self.chunkBits
+        chunks.append(Chunk(words: last))
         allocatedBytes += lastCapacity * 8
     }
 

@@ -48,11 +48,6 @@ struct TokenWindow: ~Copyable {
     @inline(__always)
     mutating func isLaterThanSettled(_ token: RequestToken) -> Bool { latestSettled < token }
 
-    @inline(__always)
-    mutating func hasInLog(_ token: RequestToken, hash: UInt64) -> Bool {
-        log.find(token, hash: hash) != nil
-    }
-
     /// Writes what is remembered of a request, its outcomes' words, to `words`.
     ///
     /// - Parameter capacity: Room in `words`.
@@ -99,23 +94,28 @@ struct TokenWindow: ~Copyable {
         return StringTable.Lookup(keyBytes, count: count, hash: table.hasher.hash(bytes))
     }
 
-    /// Remembers a request.
+    /// Where a request is to be remembered, nil if it is among the latest already.
+    @inline(__always)
+    mutating func place(for token: RequestToken, hash: UInt64) -> TokenLog.Place? {
+        log.place(for: token, hash: hash)
+    }
+
+    /// Remembers a request whose place has been found since the last one was remembered.
     ///
-    /// - Parameter words: As `OnceWords` lays them out.
-    /// - Returns: false if it is among the latest already.
+    /// - Parameter count: Of its words.
+    /// - Returns: where they are to be written as `OnceWords` lays them out.
     @inline(__always)
     mutating func remember(
-        _ token: RequestToken, hash: UInt64, fingerprint: UInt64, _ words: UnsafePointer<Int64>,
-        count: Int
-    ) -> Bool {
+        _ token: RequestToken, fingerprint: UInt64, count: Int, at place: TokenLog.Place
+    ) -> UnsafeMutablePointer<Int64> {
         if latest < token { latest = token }
-        return log.append(token, hash: hash, fingerprint: fingerprint, words, count: count)
+        return log.append(token, fingerprint: fingerprint, count: count, at: place)
     }
 
     /// The block that must be read before `read` need not wait.
     mutating func missingBlock(_ token: RequestToken) -> ColdBlock? {
         guard table.coldCount > 0, !isLaterThanSettled(token),
-            !hasInLog(token, hash: table.hasher.hash(token))
+            log.find(token, hash: table.hasher.hash(token)) == nil
         else { return nil }
         return table.missingBlock(lookup(OnceRows.Key(token)))
     }

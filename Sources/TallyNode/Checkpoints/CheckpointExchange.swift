@@ -163,10 +163,12 @@ final class CheckpointExchange: Sendable {
     }
 
     /// Whether some group up to `sequence`, the last one written, must be synced.
+    ///
+    /// What was asked for beyond it is asked for still, since that group has not been written.
     func wantsSync(to sequence: UInt64) -> Bool {
-        let target = syncTarget.load(ordering: .sequentiallyConsistent)
-        guard target > synced.load(ordering: .relaxed) else { return false }
-        synced.store(target, ordering: .relaxed)
+        let wanted = min(syncTarget.load(ordering: .sequentiallyConsistent), sequence)
+        guard wanted > synced.load(ordering: .relaxed) else { return false }
+        synced.store(wanted, ordering: .relaxed)
         return true
     }
 

@@ -41,15 +41,34 @@ final class Flight: @unchecked Sendable {
         submission.prepare()
         waiting.removeAll(keepingCapacity: true)
         written.removeAll(keepingCapacity: true)
+        let ranges = operationRanges()
         for index in planned.stretches.indices {
             // What a client has asked first is executed, and answered, first.
             let client = planned.stretches[index].client
             let earlier = (0..<index).last { planned.stretches[$0].client === client }
             var written = earlier.map { self.written[$0] } ?? PartitionSet()
-            let logs = route(planned.operationRange(ofStretch: index), replica, &written)
+            let logs = route(ranges[index], replica, &written)
             waiting.append(logs | (earlier.map { waiting[$0] } ?? 0))
             self.written.append(written)
         }
+    }
+
+    /// The whole units of each stretch: a plan tells an operation of its first, which need not be the first.
+    private func operationRanges() -> [Range<Int>] {
+        var starts: [Int] = []
+        var index = 0
+        while index < submission.batch.count {
+            let end = submission.batch.unitEnd(index)
+            while starts.count < planned.stretches.count,
+                planned.firstOperation(ofStretch: starts.count) < end
+            {
+                starts.append(index)
+            }
+            index = end
+        }
+        // Those that have no operations.
+        while starts.count <= planned.stretches.count { starts.append(index) }
+        return planned.stretches.indices.map { starts[$0]..<starts[$0 + 1] }
     }
 
     /// - Parameter written: The partitions that the same client's commands before them may change.

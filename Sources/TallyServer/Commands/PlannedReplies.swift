@@ -36,7 +36,12 @@ struct PlannedReplies: ~Copyable {
         return stretches[index].planStart..<(isLast ? count : stretches[index &+ 1].planStart)
     }
 
-    /// The operations of a stretch.
+    /// An operation of the first unit of a stretch.
+    func firstOperation(ofStretch index: Int) -> Int {
+        Int(plans[stretches[index].planStart].first)
+    }
+
+    /// The operations that a stretch's replies tell of.
     @inline(__always)
     func operationRange(ofStretch index: Int) -> Range<Int> {
         let range = planRange(ofStretch: index)

@@ -96,11 +96,13 @@ struct TokenLog: ~Copyable {
         return chunks[position &>> Self.chunkBits].words + position & (1 &<< Self.chunkBits &- 1)
     }
 
-    /// Asks the memory system for the index entry that `hash` leads to.
+    /// Asks the memory system for the index entry that `hash` leads to, and for its leaf's count.
     @inline(__always)
     borrowing func prefetch(_ hash: UInt64) {
         let tag = Self.tag(hash)
-        tally_prefetch(leaf(tag) + Self.firstSlot(tag))
+        let leaf = leaf(tag)
+        tally_prefetch(leaf)
+        tally_prefetch(leaf + Self.firstSlot(tag))
     }
 
     /// The record of a request, nil if there is none.

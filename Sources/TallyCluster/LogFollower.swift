@@ -1,60 +1,5 @@
 public import TallyCore
 
-/// What a replica knows of one log: how far it has come, and what every producer has sent.
-///
-/// Part of the state, the same on every replica at one sequence, and of every checkpoint.
-public struct LogState: Equatable, Sendable {
-    /// What a producer has sent.
-    public struct Window: Equatable, Sendable {
-        /// The number of its latest message.
-        public var sequence: UInt64
-        /// When that was, in log time, milliseconds since 1970.
-        public var milliseconds: UInt64
-
-        /// A window in both its parts.
-        public init(sequence: UInt64, milliseconds: UInt64) {
-            self.sequence = sequence
-            self.milliseconds = milliseconds
-        }
-    }
-
-    /// By which a message is recognised when a replica comes back to it.
-    public struct Mark: Equatable, Sendable {
-        /// Who has sent it.
-        public var producer: ProducerIdentity
-        /// Its number among the producer's.
-        public var producerSequence: UInt64
-        /// Of all its bytes.
-        public var checksum: UInt32
-
-        /// A mark in all its parts.
-        public init(producer: ProducerIdentity, producerSequence: UInt64, checksum: UInt32) {
-            self.producer = producer
-            self.producerSequence = producerSequence
-            self.checksum = checksum
-        }
-    }
-
-    /// Which history of the log.
-    public var epoch: UInt32
-    /// Which stream holds it: when it was created, nanoseconds since 1970.
-    public var streamNanoseconds: UInt64
-    /// The latest message, 0 before the first.
-    public var sequence: UInt64 = 0
-    /// That message, nil before the first.
-    public var mark: Mark?
-    /// Log time: the latest time stamp of any message, milliseconds since 1970.
-    public var milliseconds: UInt64 = 0
-    /// Producers that have not been silent for long.
-    public var windows: [ProducerIdentity: Window] = [:]
-
-    /// A log before its first message.
-    public init(epoch: UInt32, streamNanoseconds: UInt64) {
-        self.epoch = epoch
-        self.streamNanoseconds = streamNanoseconds
-    }
-}
-
 /// Decides, message by message, what of a log is to be applied.
 ///
 /// Every replica of the log decides the same: nothing matters but the messages and their time stamps.
@@ -129,12 +74,18 @@ public struct LogFollower: Sendable {
     /// Decides what becomes of the message at `sequence`, and takes note of it.
     ///
     /// - Parameter milliseconds: The message's time stamp, since 1970.
+    /// The latest message that was noted is recognised when it comes again: another one in its place means
+    /// that this is not the log that was followed.
+    ///
     /// - Throws: `Halt`; nothing has been noted then, and the log must not be followed further.
     /// - Complexity: O(bytes), O(producers) from time to time.
     public mutating func receive(
         sequence: UInt64, milliseconds: UInt64, _ bytes: UnsafeRawBufferPointer
     ) throws(Halt) -> Verdict {
-        guard sequence > state.sequence else { return .old }
+        guard sequence > state.sequence else {
+            if sequence == state.sequence { try compare(bytes) }
+            return .old
+        }
         guard sequence == state.sequence + 1 else {
             throw .missing(expected: state.sequence + 1, found: sequence)
         }
@@ -160,6 +111,21 @@ public struct LogFollower: Sendable {
         forgetSilent(now)
         return .apply(message)
     }
+
+    /// Whether a message is the one that was noted last.
+    private func compare(_ bytes: UnsafeRawBufferPointer) throws(Halt) {
+        let mark = (try? LogMessage(bytes)).map { message in
+            LogState.Mark(
+                producer: message.header.producer,
+                producerSequence: message.header.producerSequence, checksum: message.checksum)
+        }
+        guard mark == state.mark else {
+            throw .otherHistory("message \(state.sequence) is another one")
+        }
+    }
+
+    /// It is known now which stream holds the log.
+    mutating func setStream(nanoseconds: UInt64) { state.streamNanoseconds = nanoseconds }
 
     /// Why a message is void; nil if it is not.
     private func judge(_ header: LogMessage.Header, _ now: UInt64) throws(Halt) -> Void? {

@@ -1,4 +1,4 @@
-import TallyCore
+public import TallyCore
 
 /// Decides when a node's messages to one log are sent, and again, and when their outcome is known.
 ///

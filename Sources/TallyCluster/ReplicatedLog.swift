@@ -1,3 +1,4 @@
+internal import Synchronization
 public import TallyCore
 import TallyEngine
 public import TallyNode
@@ -39,10 +40,32 @@ public final class ReplicatedLog: @unchecked Sendable {
     /// The message in flight, and who waits for it.
     private var flight: (publication: Publication, waiters: [Submission])?
     private let makeIdentity: () -> ProducerIdentity
+    /// Whether this node has a replica of the log's partitions. Any thread.
+    public var isHeld: Bool { held.load(ordering: .relaxed) }
+    private let held = Atomic<Bool>(false)
+    /// Whether this replica can be asked. Any thread.
+    public var isServing: Bool { serving.load(ordering: .relaxed) }
+    private let serving = Atomic<Bool>(false)
     /// Whether this replica has come near the log's end, so that it may accept writes.
-    public var isCaughtUp = false
+    public var isCaughtUp = false {
+        didSet { serving.store(isCaughtUp && halt == nil, ordering: .relaxed) }
+    }
     /// Why it is followed no further.
-    public private(set) var halt: LogFollower.Halt?
+    public private(set) var halt: LogFollower.Halt? {
+        didSet { serving.store(isCaughtUp && halt == nil, ordering: .relaxed) }
+    }
+
+    /// Messages that have come and are not applied yet, because the first of them needs what is being read
+    /// from the disk.
+    private var waiting: [WaitingMessage] = []
+    /// Called on some thread when `resume` should be.
+    public var onReadable: (@Sendable () -> Void)?
+
+    private struct WaitingMessage {
+        let sequence: UInt64
+        let milliseconds: UInt64
+        let bytes: [UInt8]
+    }
 
     private var applied: OperationBatch
     private let firsts: UnsafeMutablePointer<Int>
@@ -51,10 +74,10 @@ public final class ReplicatedLog: @unchecked Sendable {
 
     /// - Parameters:
     ///   - node: Holds the partitions.
-    ///   - state: How far they have come.
+    ///   - state: How far they have come; nil if this node has no replica of them.
     ///   - makeIdentity: Makes this producer's identities.
     public init(
-        number: Int, partitions: Range<Int>, cluster: LogIdentity, node: Node, state: LogState,
+        number: Int, partitions: Range<Int>, cluster: LogIdentity, node: Node, state: LogState?,
         writeMillisecondsMax: UInt64 = Limits.writeMillisecondsMax,
         makeIdentity: @escaping () -> ProducerIdentity
     ) {
@@ -64,7 +87,10 @@ public final class ReplicatedLog: @unchecked Sendable {
         self.node = node
         self.makeIdentity = makeIdentity
         drafts = Locked(LogDrafts(partitions: partitions))
-        follower = LogFollower(cluster: cluster, log: UInt32(number), state: state)
+        follower = LogFollower(
+            cluster: cluster, log: UInt32(number),
+            state: state ?? LogState(epoch: 1, streamNanoseconds: 0))
+        held.store(state != nil, ordering: .relaxed)
         producer = LogProducer(identity: makeIdentity())
         applied = node.makeBatch()
         firsts = .allocate(capacity: partitions.count)
@@ -80,6 +106,37 @@ public final class ReplicatedLog: @unchecked Sendable {
 
     /// How far the partitions have come.
     public var state: LogState { follower.state }
+
+    // MARK: Coming and going
+
+    /// Begins a replica of partitions that have come as far as `state`.
+    ///
+    /// - Parameter partitions: What is in them; nil for nothing.
+    public func begin(_ state: LogState, _ partitions: PartitionSetAside? = nil) {
+        leave()
+        node.install(self.partitions, partitions)
+        follower = LogFollower(cluster: cluster, log: UInt32(number), state: state)
+        halt = nil
+        held.store(true, ordering: .relaxed)
+    }
+
+    /// This node has no replica any more; those who wait are told.
+    public func leave() {
+        isCaughtUp = false
+        held.store(false, ordering: .relaxed)
+        letGo()
+        node.remove(partitions)
+    }
+
+    private func letGo() {
+        waiting.removeAll()
+        let waiters = flight?.waiters ?? []
+        flight = nil
+        end(waiters, .outcomeUnknown)
+        // A message that may be stored must not be followed by another under its number.
+        producer = LogProducer(identity: makeIdentity())
+        refuseDrafts()
+    }
 
     // MARK: Submitting
 
@@ -171,25 +228,82 @@ public final class ReplicatedLog: @unchecked Sendable {
 
     // MARK: Following
 
+    /// What became of a message that has come.
+    public enum Receipt: Equatable, Sendable {
+        /// It was applied.
+        case applied
+        /// It was known, or is void.
+        case passedOver
+        /// It waits for what is read from the disk, or behind such a message.
+        case waiting
+    }
+
     /// Takes the message at `sequence` of the log.
     ///
     /// - Parameter milliseconds: Its time stamp, since 1970.
-    /// - Returns: whether it was applied.
     /// - Throws: `Halt`: this replica of the log's partitions must not be used further.
     public func receive(
         sequence: UInt64, milliseconds: UInt64, _ bytes: UnsafeRawBufferPointer
-    ) throws(LogFollower.Halt) -> Bool {
-        guard halt == nil else { return false }
+    ) throws(LogFollower.Halt) -> Receipt {
+        guard halt == nil else { return .passedOver }
+        if !waiting.isEmpty || mustRead(sequence, bytes) {
+            if !waiting.isEmpty { _ = mustRead(sequence, bytes) }
+            waiting.append(
+                WaitingMessage(
+                    sequence: sequence, milliseconds: milliseconds, bytes: Array(bytes)))
+            return .waiting
+        }
+        return try process(sequence, milliseconds, bytes)
+    }
+
+    /// How many messages wait for what is read from the disk.
+    public var waitingCount: Int { waiting.count }
+
+    /// Goes on with messages that have waited for what is read from the disk.
+    ///
+    /// - Throws: `Halt`, as `receive`.
+    public func resume() throws(LogFollower.Halt) {
+        var count = 0
+        defer { waiting.removeFirst(min(count, waiting.count)) }
+        while count < waiting.count {
+            let message = waiting[count]
+            let isReady = message.bytes.withUnsafeBytes { !mustRead(message.sequence, $0) }
+            guard isReady else { return }
+            count += 1
+            let result = message.bytes.withUnsafeBytes { bytes in
+                Result { () throws(LogFollower.Halt) in
+                    try process(message.sequence, message.milliseconds, bytes)
+                }
+            }
+            _ = try result.get()
+        }
+    }
+
+    /// Whether a message needs what is not in memory; it is then being read.
+    private func mustRead(_ sequence: UInt64, _ bytes: UnsafeRawBufferPointer) -> Bool {
+        guard node.hasColdSegments, sequence > follower.state.sequence else { return false }
+        // What cannot be read as a message is refused in its turn.
+        guard let message = try? LogMessage(bytes), (try? gather(message)) != nil,
+            case .blocks(let blocks) = node.needs(of: applied, from: 0)
+        else { return false }
+        node.read(blocks) { [onReadable] in onReadable?() }
+        return true
+    }
+
+    private func process(
+        _ sequence: UInt64, _ milliseconds: UInt64, _ bytes: UnsafeRawBufferPointer
+    ) throws(LogFollower.Halt) -> Receipt {
         do throws(LogFollower.Halt) {
+            defer { node.noteMessage(byteCount: bytes.count) }
             switch try follower.receive(sequence: sequence, milliseconds: milliseconds, bytes) {
-            case .old: return false
+            case .old: return .passedOver
             case .void(let header, let reason):
                 returned(header, reason)
-                return false
+                return .passedOver
             case .apply(let message):
                 try apply(message)
                 returned(message.header, nil)
-                return true
+                return .applied
             }
         } catch {
             stop(error)
@@ -201,11 +315,11 @@ public final class ReplicatedLog: @unchecked Sendable {
     public func stop(_ reason: LogFollower.Halt) {
         guard halt == nil else { return }
         halt = reason
-        let waiters = flight?.waiters ?? []
-        flight = nil
-        end(waiters, .outcomeUnknown)
-        refuseDrafts()
+        letGo()
     }
+
+    /// It is known now which stream holds the log: when that was created, nanoseconds since 1970.
+    public func setStream(nanoseconds: UInt64) { follower.setStream(nanoseconds: nanoseconds) }
 
     /// Tells those who have submitted to a log that is followed no further.
     public func refuseDrafts() {
@@ -213,6 +327,15 @@ public final class ReplicatedLog: @unchecked Sendable {
     }
 
     private func apply(_ message: LogMessage) throws(LogFollower.Halt) {
+        try gather(message)
+        let isWhole = node.apply(
+            &applied, sequence: follower.state.sequence,
+            logTimeMilliseconds: Int64(follower.state.milliseconds))
+        guard isWhole else { throw .notApplied("what it changes cannot be read from the disk") }
+    }
+
+    /// Makes a message's operations those of `applied`.
+    private func gather(_ message: LogMessage) throws(LogFollower.Halt) {
         applied.removeAll()
         for section in message.sections {
             guard partitions.contains(section.partition) else {
@@ -232,10 +355,6 @@ public final class ReplicatedLog: @unchecked Sendable {
                         + "\(section.operationCount)")
             }
         }
-        let isWhole = node.apply(
-            &applied, sequence: follower.state.sequence,
-            logTimeMilliseconds: Int64(follower.state.milliseconds))
-        guard isWhole else { throw .notApplied("what it changes cannot be read from the disk") }
     }
 
     /// A message has come back by the log, and `applied` holds its outcomes if it counted.

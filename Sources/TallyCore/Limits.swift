@@ -157,4 +157,10 @@ public enum Limits {
     public static let writeMillisecondsMax: UInt64 = 10_000
     /// Time after which a message that nobody has confirmed is sent again, milliseconds.
     public static let publishRetryMilliseconds: UInt64 = 2_000
+    /// Keys that are looked at to find those of one slot.
+    public static let slotKeysLookedAt = 1_000_000
+    /// How long a node may be silent before others send nobody to it, milliseconds.
+    public static let nodeSilenceMilliseconds: UInt64 = 1_000
+    /// How long a silent node keeps its logs, seconds, unless the user says otherwise.
+    public static let absenceSeconds = 300
 }

@@ -16,6 +16,8 @@ public struct Partition: ~Copyable {
     private let place: PartitionPlace
     /// Whether what takes effect must be written down here; else a log holds it already.
     public var isJournalled = true
+    /// Whether this is where its counters are; else a node of a cluster has no replica of it.
+    public var isPresent = true
     /// Blocks of cold segments that were dug up lately.
     let cache = BlockCache()
 

@@ -91,6 +91,28 @@ extension Node {
         }
     }
 
+    /// The plain keys of one of Redis Cluster's slots; nil if more keys than `lookedAtMax` would have to be
+    /// looked at, or some are on disk only.
+    ///
+    /// - Complexity: O(keys of the slot's partition).
+    public func plainKeys(inSlot slot: Int, lookedAtMax: Int) -> [[UInt8]]? {
+        let partition = slot * partitionCount / Slot.count
+        var place: KeyspacePlace? = KeyspacePlace()
+        place?.partition = partition
+        var found: Set<[UInt8]> = []
+        var lookedAt = 0
+        while place?.partition == partition {
+            let (keys, missing, _) = walk(&place, .plain, limit: 1024)
+            lookedAt += keys.count
+            guard missing == nil, lookedAt <= lookedAtMax else { return nil }
+            for case .plain(let key) in keys
+            where key.withUnsafeBytes({ Int(Slot(of: $0).index) == slot }) {
+                found.insert(key)
+            }
+        }
+        return Array(found)
+    }
+
     /// Somewhere among the keys, by a random number; nil if there are none.
     public func randomPlace(_ random: UInt64) -> KeyspacePlace? {
         let counts = (0..<partitionCount).map { index in

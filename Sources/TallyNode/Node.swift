@@ -56,6 +56,8 @@ public final class Node: @unchecked Sendable {
     public let gate: AcknowledgementGate
     /// How many partitions there are; a power of two.
     public let partitionCount: Int
+    /// How many logs order them, each its share of neighbours; 0 if the node has a journal of its own.
+    public let logCount: Int
     /// Which data this is: the same in all of its files.
     public let identity: LogIdentity
     /// Which stretch of its history this is: a new one begins when a log is rebuilt or restored.
@@ -71,12 +73,13 @@ public final class Node: @unchecked Sendable {
         sequence: UInt64, epoch: UInt32, clock: any Clock, logTimeMilliseconds: UInt64,
         memoryBytesMax: Int?, once: (windowSeconds: Int, memoryBytes: Int),
         isNull: Bool, budget: JournalBudget, gate: AcknowledgementGate, wakeUp: WakeUp,
-        partition: (Int) -> Partition
+        logCount: Int = 0, partition: (Int) -> Partition
     ) {
         self.identity = identity
         self.epoch = epoch
         epochStart = sequence
         self.partitionCount = partitionCount
+        self.logCount = logCount
         self.hasher = hasher
         self.isNull = isNull
         (onceWindowSeconds, onceMemoryBytes) = once
@@ -297,10 +300,16 @@ public final class Node: @unchecked Sendable {
     }
 
     /// Makes the partitions' schema, the same in all of them, known.
-    private func publishSchema() {
+    func publishSchema() {
         publishedSchema.withLock { published in
-            locks[lockIndex(0)].withLock { _ in
-                published = partitions.partition(0).pointee.schema
+            for index in 0..<partitionCount {
+                let schema = locks[lockIndex(index)].withLock { _ in
+                    let partition = partitions.partition(index)
+                    return partition.pointee.isPresent ? partition.pointee.schema : nil
+                }
+                guard let schema else { continue }
+                published = schema
+                break
             }
             publishedVersion.wrappingAdd(1, ordering: .releasing)
         }

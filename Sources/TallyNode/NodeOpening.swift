@@ -61,6 +61,7 @@ public struct NodeOpening<D: Disk> {
         let checkpoint = try LoadedCheckpoint(
             disk: disk, hasher: hasher, mode: configuration.memoryBytesMax == nil ? .hot : .cold)
         damage = checkpoint.damage
+        if let manifest = checkpoint.manifest, manifest.logCount > 0 { throw .ofCluster }
         let imports = ImportSource(
             disk: disk, identity: { checkpoint.manifest?.identity })
         var replay = JournalReplay(

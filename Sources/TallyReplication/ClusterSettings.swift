@@ -1,3 +1,4 @@
+import TallyCluster
 public import TallyCore
 import TallyNATS
 
@@ -21,6 +22,10 @@ public struct ClusterSettings: Codable, Equatable, Sendable {
     public var logs: Int
     /// How many servers keep each log.
     public var logReplicas: Int
+    /// How many nodes hold each log's partitions.
+    public var copies: Int
+    /// For how long a silent node keeps its logs, seconds.
+    public var absenceSecondsMax: Int
     /// How long what became of a request with a token is remembered at least, seconds.
     public var onceWindowSeconds: Int
     /// Memory that this may take, bytes.
@@ -29,7 +34,8 @@ public struct ClusterSettings: Codable, Equatable, Sendable {
     /// The settings of a new cluster.
     public init(
         name: String, identity: LogIdentity, partitions: Int = Limits.partitionsDefault,
-        logs: Int = Limits.logsDefault, logReplicas: Int = 3,
+        logs: Int = Limits.logsDefault, logReplicas: Int = 3, copies: Int = 3,
+        absenceSecondsMax: Int = Limits.absenceSeconds,
         onceWindowSeconds: Int = Limits.onceWindowSeconds,
         onceMemoryBytes: Int = Limits.onceMemoryBytes
     ) {
@@ -38,6 +44,8 @@ public struct ClusterSettings: Codable, Equatable, Sendable {
         self.partitions = partitions
         self.logs = logs
         self.logReplicas = logReplicas
+        self.copies = copies
+        self.absenceSecondsMax = absenceSecondsMax
         self.onceWindowSeconds = onceWindowSeconds
         self.onceMemoryBytes = onceMemoryBytes
     }
@@ -66,6 +74,8 @@ public struct ClusterSettings: Codable, Equatable, Sendable {
             return "logs must be a power of two in 1...\(min(Limits.logsMax, partitions))"
         }
         if ![1, 3, 5].contains(logReplicas) { return "log replicas must be 1, 3 or 5" }
+        if !(1...9).contains(copies) { return "copies must be in 1...9" }
+        if absenceSecondsMax < 1 { return "a silent node must keep its logs for a second at least" }
         return nil
     }
 
@@ -91,11 +101,20 @@ public struct ClusterSettings: Codable, Equatable, Sendable {
     /// The subject that a log's messages are published to.
     public func subject(ofLog number: Int) -> String { "tally.\(name).log.\(number)" }
 
+    /// The subject on which nodes tell each other of themselves.
+    var nodesSubject: String { "tally.\(name).nodes" }
+
+    /// The subject on which a node is asked by others.
+    func subject(of node: NodeIdentity) -> String { "tally.\(name).node.\(node)" }
+
     /// The bucket of what nodes tell each other.
     static func bucket(of name: String) -> String { "TALLY_\(name)" }
 
     /// The key of these settings in the bucket.
     static let key = "settings"
+
+    /// The key of who is to hold what.
+    static let assignmentKey = "assignment"
 
     /// How a log's stream is to be kept.
     func stream(_ number: Int) -> StreamConfiguration {

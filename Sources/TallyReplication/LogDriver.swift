@@ -7,18 +7,24 @@ import TallyNATS
 /// Joins one log to the stream that holds it: sends what the log hands out, and gives it what comes back.
 ///
 /// On the client's loop.
-final class LogDriver {
+final class LogDriver: @unchecked Sendable {
+    // Sendable because it is touched only on the loop.
     private let log: ReplicatedLog
     private let settings: ClusterSettings
     private let jetStream: JetStream
     private let clock: any Clock
     private let logger: Logger
+    private var isComing = false
+    private var notBefore: UInt64 = 0
     private var consumer: OrderedConsumer?
+    /// Bytes of messages that have come and wait for what is read from the disk.
+    private var waitingCredit: CircularBuffer<Int> = []
     /// The last message that the stream had when reading it began.
     private var endSequence: UInt64?
 
     /// What may be on its way to this node.
     private static let credit = (messages: 1024, bytes: 32 << 20)
+    private static let retryNanoseconds: UInt64 = 1_000_000_000
     private static let publishTimeout = Duration.seconds(5)
 
     init(
@@ -34,9 +40,52 @@ final class LogDriver {
         self.logger = logger
     }
 
+    var number: Int { log.number }
+
+    /// Whether this node has a replica of the log's partitions, or is about to.
+    var isHeldOrComing: Bool { log.isHeld || isComing }
+
+    func startIfHeld() {
+        if log.isHeld { start() }
+    }
+
+    /// Gets a replica of the log's partitions and follows it.
+    func acquire(_ view: ClusterView) {
+        guard !isComing, clock.monotonicNanoseconds() >= notBefore else { return }
+        isComing = true
+        jetStream.stream(settings.stream(ofLog: log.number)) { result in
+            self.isComing = false
+            self.notBefore = self.clock.monotonicNanoseconds() + Self.retryNanoseconds
+            switch result {
+            case .success(let info) where info.state.firstSequence <= 1:
+                self.logger.info("the log is followed from its beginning")
+                self.log.begin(LogState(epoch: 1, streamNanoseconds: 0))
+                self.start()
+            case .success(let info):
+                self.logger.error(
+                    "the log's beginning is gone, and nobody has it",
+                    metadata: ["first": "\(info.state.firstSequence)"])
+            case .failure(let error):
+                self.logger.debug("no stream", metadata: ["reason": "\(error)"])
+            }
+        }
+    }
+
+    /// Gives the replica up.
+    func release() {
+        logger.notice("the log is left to others")
+        stop()
+        log.leave()
+    }
+
+    /// Begins, or goes on, to follow the log, unless that has been begun.
     func start() {
+        guard consumer == nil, log.halt == nil else { return }
+        endSequence = nil
+        waitingCredit.removeAll()
         var options = OrderedConsumerOptions()
-        options.start = .sequence(log.state.sequence + 1)
+        // The last message comes again, to be recognised.
+        options.start = .sequence(max(1, log.state.sequence))
         if log.state.streamNanoseconds > 0 {
             options.created = NATSTime(nanoseconds: Int64(log.state.streamNanoseconds))
         }
@@ -45,6 +94,9 @@ final class LogDriver {
             onEvent: { self.handle($0) }, onMessage: { self.receive($0) })
         consumer.grant(messages: Self.credit.messages, bytes: Self.credit.bytes)
         self.consumer = consumer
+        log.onReadable = { [weak self, eventLoop = jetStream.client.eventLoop] in
+            eventLoop.execute { [weak self] in self?.resume() }
+        }
     }
 
     func stop() {
@@ -60,7 +112,7 @@ final class LogDriver {
 
     /// Tells those who have waited for too long, and sends again what may be lost.
     func tick() {
-        if log.halt != nil { return log.refuseDrafts() }
+        if log.halt != nil || !log.isHeld { return log.refuseDrafts() }
         log.checkDeadlines(now: clock.monotonicNanoseconds())
         poll()
     }
@@ -98,15 +150,30 @@ final class LogDriver {
     // MARK: What comes
 
     private func receive(_ message: StreamMessage) {
-        defer { consumer?.grant(messages: 1, bytes: message.creditBytes) }
         let milliseconds = UInt64(max(0, message.time.nanoseconds / 1_000_000))
         do {
-            _ = try message.payload.withUnsafeReadableBytes {
+            let receipt = try message.payload.withUnsafeReadableBytes {
                 try log.receive(
                     sequence: message.sequence, milliseconds: milliseconds, $0)
             }
+            if receipt == .waiting { return waitingCredit.append(message.creditBytes) }
         } catch {
             return halted("\(error)")
+        }
+        consumer?.grant(messages: 1, bytes: message.creditBytes)
+        noteProgress()
+        poll()
+    }
+
+    /// What messages have waited for has been read from the disk.
+    private func resume() {
+        do {
+            try log.resume()
+        } catch {
+            return halted("\(error)")
+        }
+        while waitingCredit.count > log.waitingCount {
+            consumer?.grant(messages: 1, bytes: waitingCredit.removeFirst())
         }
         noteProgress()
         poll()
@@ -122,11 +189,14 @@ final class LogDriver {
         switch event {
         case .started(let info):
             endSequence = info.state.lastSequence
+            log.setStream(nanoseconds: UInt64(max(0, info.created.nanoseconds)))
             noteProgress()
             poll()
         case .interrupted(let reason):
             logger.notice("reading is interrupted", metadata: ["reason": "\(reason)"])
         case .missing(let range):
+            // Only what comes again to be recognised.
+            if range.upperBound <= log.state.sequence { return }
             log.stop(.missing(expected: range.lowerBound, found: range.upperBound + 1))
             halted("messages \(range) are gone")
         case .ended(let end):

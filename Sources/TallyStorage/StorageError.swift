@@ -14,6 +14,10 @@ public enum StorageError: Error, Equatable, Sendable, CustomStringConvertible {
     case incompleteJournal(reason: String)
     /// The file does not belong to the data beside it.
     case foreign(file: String)
+    /// The directory holds a part of a cluster's data, which has no journal of its own.
+    case ofCluster
+    /// The directory holds data that has a journal of its own.
+    case notOfCluster
     /// An intact group could not be applied.
     case rejected(file: String, offset: Int, sequence: UInt64, reason: String)
     /// The disk refused.
@@ -28,6 +32,9 @@ public enum StorageError: Error, Equatable, Sendable, CustomStringConvertible {
             "\(file) has format version \(version); this program reads up to \(supported)"
         case .foreign(let file):
             "\(file) belongs to other data"
+        case .ofCluster:
+            "the directory holds a part of a cluster's data, and is served with the cluster's NATS servers"
+        case .notOfCluster: "the directory holds data of its own, and not a part of a cluster's"
         case .damagedFile(let file, let reason): "\(file) is damaged: \(reason)"
         case .missing(let file): "\(file) is missing, and the manifest names it"
         case .incompleteJournal(let reason): "the journal is incomplete: \(reason)"

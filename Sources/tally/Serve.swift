@@ -81,6 +81,16 @@ struct Serve: AsyncParsableCommand {
     var natsCredentials: String?
     @Option(help: "The cluster's name (default tally).")
     var cluster: String?
+    @Option(help: "Where clients and other nodes reach this one (default host).")
+    var announceHost: String?
+    @Option(help: "The same, the port (default port).")
+    var announcePort: String?
+    @Option(
+        name: .customLong("announce-tls-port"),
+        help: "The same, the port for TLS (default tls-port).")
+    var announceTLSPort: String?
+    @Option(help: "What fails together with this node, such as a rack (default none).")
+    var zone: String?
     @Option(help: "trace, debug, info, notice, warning, error or critical (default info).")
     var logLevel: String?
     @Option(help: ArgumentHelp("tally, or null to measure without counters.", visibility: .hidden))
@@ -113,6 +123,8 @@ struct Serve: AsyncParsableCommand {
             "checkpoint-bytes": checkpointBytes, "checkpoint-seconds": checkpointSeconds,
             "scrub-seconds": scrubSeconds,
             "nats": nats, "nats-credentials": natsCredentials, "cluster": cluster,
+            "announce-host": announceHost, "announce-port": announcePort,
+            "announce-tls-port": announceTLSPort, "zone": zone,
             "log-level": logLevel, "engine": engine,
         ]
         return given.compactMapValues { $0 }
@@ -146,24 +158,10 @@ private struct Server {
             handle(event, server, logger)
         }
         journal.start()
-        let checkpoints = CheckpointThread(
-            opening.checkpointer, node: opening.node, clock: clock,
-            configuration: checkpointConfiguration,
-            openDirectory: { (path) throws(DiskError) in try DirectoryDisk(path: path) },
-            onEvent: { event in
-                report(event, logger)
-                if case .finished(_, _, let bytesWritten, let milliseconds) = event {
-                    server.checkpointFinished(
-                        milliseconds: milliseconds, byteCount: bytesWritten)
-                }
-            })
-        checkpoints.start()
-        let residency = ResidencyThread(
-            opening.residency, node: opening.node, clock: clock,
-            onDamage: { reportDamage($0, logger) })
-        residency.start()
-        let expiry = ExpiryThread(opening.expiry, clock: clock)
-        expiry.start()
+        let threads = BackgroundThreads(
+            node: opening.node, opening.checkpointer, opening.residency, opening.expiry,
+            clock: clock, configuration: checkpointConfiguration, logger: logger)
+        threads.start(server)
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: [
@@ -174,16 +172,12 @@ private struct Server {
         do {
             try await group.run()
         } catch {
-            expiry.stop()
-            residency.stop()
-            checkpoints.stop()
+            threads.stop()
             journal.stop()
             logger.critical("cannot serve", metadata: ["error": "\(error)"])
             throw ExitCode.failure
         }
-        expiry.stop()
-        residency.stop()
-        checkpoints.stop()
+        threads.stop()
         journal.stop()
         logger.info("stopped; the journal is sealed")
     }
@@ -194,7 +188,8 @@ private struct Server {
     ) async throws {
         let cluster: ClusterServer
         do {
-            cluster = try await ClusterServer(settings, nodeConfiguration, clock, logger)
+            cluster = try await ClusterServer(
+                settings, nodeConfiguration, checkpointConfiguration, clock, logger)
         } catch {
             logger.critical("cannot join the cluster", metadata: ["error": "\(error)"])
             throw ExitCode.failure
@@ -204,6 +199,7 @@ private struct Server {
             replicationWakeUp: { cluster.replication.wakeUp() }, access: access.control,
             certificates: access.certificates, configuration: serverConfiguration, clock: clock,
             logger: logger)
+        cluster.threads.start(server)
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: [
@@ -292,7 +288,7 @@ private struct Server {
                 "groups that were never synced are lost; their files have been set aside",
                 metadata: ["groups": "\(scan.lostGroups)"])
         }
-        for damage in opening.damage { reportDamage(damage, logger) }
+        for damage in opening.damage { BackgroundThreads.report(damage, logger) }
         if opening.node.isJournalFull {
             logger.error("no space for the journal: writes are refused until there is")
         }
@@ -315,32 +311,6 @@ private struct Server {
             // At once: whatever ran longer could acknowledge more.
             _exit(EXIT_FAILURE)
         }
-    }
-
-    private func report(_ event: CheckpointEvent, _ logger: Logger) {
-        switch event {
-        case .finished(let sequence, let segmentsWritten, let bytesWritten, let milliseconds):
-            logger.info(
-                "checkpoint",
-                metadata: [
-                    "group": "\(sequence)", "segments_written": "\(segmentsWritten)",
-                    "bytes_written": "\(bytesWritten)", "milliseconds": "\(milliseconds)",
-                ])
-        case .failed(let error):
-            logger.error(
-                "no checkpoint could be made; the journal keeps everything, and grows",
-                metadata: ["error": "\(error)"])
-        case .damaged(let file):
-            logger.error(
-                "a segment file is damaged; the next checkpoint writes it anew if it is in memory",
-                metadata: ["damage": "\(file)"])
-        }
-    }
-
-    private func reportDamage(_ damage: String, _ logger: Logger) {
-        logger.error(
-            "a segment file is damaged; keys of its intact blocks are served, others are refused",
-            metadata: ["damage": "\(damage)"])
     }
 
     private var checkpointConfiguration: CheckpointConfiguration {

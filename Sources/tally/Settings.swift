@@ -63,6 +63,12 @@ struct Settings: Sendable {
     var natsCredentials: String?
     /// The cluster's name.
     var cluster = "tally"
+    /// Where clients and other nodes reach this one, if it is not where it listens.
+    var announceHost: String?
+    var announcePort: Int?
+    var announceTLSPort: Int?
+    /// What fails together with this node; empty if nobody has said.
+    var zone = ""
     /// How much is logged.
     var logLevel = "info"
     /// `tally`, or `null` to measure everything but the counters.
@@ -169,6 +175,16 @@ struct Settings: Sendable {
         ) { text, settings in
             settings.cluster = text
             return ClusterSettings.isName(text)
+        },
+        Field(name: "announce-host", allowed: "an address or a host name") { text, settings in
+            settings.announceHost = text
+            return !text.isEmpty
+        },
+        integer("announce-port", 1...65535) { $1.announcePort = $0 },
+        integer("announce-tls-port", 1...65535) { $1.announceTLSPort = $0 },
+        Field(name: "zone", allowed: "1 to 64 characters") { text, settings in
+            settings.zone = text
+            return (1...64).contains(text.utf8.count)
         },
         Field(name: "log-level", allowed: logLevels.joined(separator: ", ")) { text, settings in
             settings.logLevel = text

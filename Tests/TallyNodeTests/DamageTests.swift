@@ -34,7 +34,7 @@ struct DamageTests {
             _ = try opening.checkpointer.step()
             _ = try opening.committer.commit()
         }
-        #expect(opening.checkpointer.isIdle && opening.checkpointer.checkpointSequence == 1)
+        #expect(opening.checkpointer.isIdle && opening.node.checkpoint.sequence == 1)
         write(&batch, 4...7, node)
         try opening.committer.close()
         return disk

@@ -3,11 +3,14 @@ import TallyEngine
 import TallyStorage
 internal import Synchronization
 
-/// The state of all partitions between two commit groups, set aside to be merged and written.
+/// The state of all partitions between two commit groups, or two messages of logs, set aside to be merged and
+/// written.
 struct CheckpointCut: Sendable {
-    /// The last group that it reflects.
+    /// The last group that it reflects, or how many messages of logs.
     let sequence: UInt64
     let schema: Schema
+    /// In a cluster, how far each log's partitions have come.
+    let logs: [Int: Manifest.HeldLog]
     /// For each partition what is to be merged.
     let merges: [[TableMerge]]
     /// For each partition until when requests with a token are forgotten, milliseconds since 1970.
@@ -23,12 +26,14 @@ final class CheckpointExchange: Sendable {
     /// The last group that nobody needs any more, 0 if that has not changed.
     private let trimFloor = Atomic<UInt64>(0)
     private let journalBytes = Atomic<Int>(0)
+    private let messages = Atomic<UInt64>(0)
     private let synced = Atomic<UInt64>(0)
     /// The log time of the last group written, and of the cut's, milliseconds since 1970.
     private let logTime = Atomic<UInt64>(0)
     private let cutSequence = Atomic<UInt64>(0)
     private let cutLogTime = Atomic<UInt64>(0)
     private let isWanted = Atomic<Bool>(false)
+    private let durable = Locked<[Int: UInt64]>([:])
     private let finishedSequence = Atomic<UInt64>(0)
     private let finishedMilliseconds = Atomic<UInt64>(0)
     private let isUnderWay = Atomic<Bool>(false)
@@ -106,6 +111,17 @@ final class CheckpointExchange: Sendable {
     /// Journal bytes written since this was last reset.
     var journalBytesWritten: Int { journalBytes.load(ordering: .relaxed) }
 
+    /// Messages of logs that have come since the start.
+    var messageCount: UInt64 { messages.load(ordering: .relaxed) }
+
+    /// A checkpoint on disk holds these logs' partitions, each up to this message.
+    func setDurable(_ logs: [Int: Manifest.HeldLog]) {
+        durable.withLock { $0 = logs.mapValues(\.state.sequence) }
+    }
+
+    /// For each log the last message that a checkpoint on disk holds.
+    var durableSequences: [Int: UInt64] { durable.withLock { $0 } }
+
     func resetJournalBytes() { journalBytes.store(0, ordering: .relaxed) }
 
     var hasBackupRequest: Bool { backup.withLock { $0.path != nil } }
@@ -175,6 +191,12 @@ final class CheckpointExchange: Sendable {
     func takeTrimFloor() -> UInt64? {
         let floor = trimFloor.exchange(0, ordering: .sequentiallyConsistent)
         return floor == 0 ? nil : floor
+    }
+
+    /// Takes note of a message of a log.
+    func noteMessage(bytes: Int) {
+        journalBytes.wrappingAdd(bytes, ordering: .relaxed)
+        messages.wrappingAdd(1, ordering: .relaxed)
     }
 
     /// Takes note of a group that has been written.

@@ -108,7 +108,7 @@ public final class CheckpointThread<D: Disk>: Sendable {
             lastNanoseconds = clock.monotonicNanoseconds()
             if !isMade { notBefore = lastNanoseconds + Self.retryNanoseconds }
         }
-        if hasChanges { _ = makeCheckpoint() }
+        if checkpointer.hasChanges { _ = makeCheckpoint() }
     }
 
     /// Reads one segment file a turn, so that scrubbing takes some megabytes a second.
@@ -128,17 +128,14 @@ public final class CheckpointThread<D: Disk>: Sendable {
         }
     }
 
-    /// Whether anything has changed that no checkpoint holds.
-    private var hasChanges: Bool { node.countAll().sequence > checkpointer.checkpointSequence }
-
     private func isDue(since lastNanoseconds: UInt64) -> Bool {
         if node.checkpoints.journalBytesWritten >= configuration.journalBytesMax { return true }
         let seconds = (clock.monotonicNanoseconds() - lastNanoseconds) / 1_000_000_000
-        if seconds >= UInt64(configuration.secondsMax), hasChanges { return true }
+        if seconds >= UInt64(configuration.secondsMax), checkpointer.hasChanges { return true }
         let (changed, segments) = node.tableBytes()
         let changedMax = max(configuration.changedBytesMax, segments / 4)
         let limit = node.memoryBytesMax.map { $0 / 4 } ?? .max
-        return changed >= min(changedMax, limit) && hasChanges
+        return changed >= min(changedMax, limit) && checkpointer.hasChanges
     }
 
     private func makeBackup(_ path: String) {

@@ -37,6 +37,8 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     /// The files that it names.
     private var publishedNumbers: Set<UInt64> = []
     private var nextNumber: UInt64
+    /// The node's progress that the manifest reflects.
+    private var heldProgress: UInt64 = 0
     /// Files that were written and that no manifest names yet.
     private var unpublished: Set<UInt64> = []
     private let hasher: KeyHasher
@@ -57,6 +59,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     private struct Round {
         let sequence: UInt64
         let schema: Schema
+        let logs: [Int: Manifest.HeldLog]
         let onceFloors: [UInt64]
         /// For each partition what is to be merged; empty once it has been, so that its memory goes.
         var merges: [[TableMerge]]
@@ -102,11 +105,13 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         self.hasher = hasher
         self.filterBits = filterBits
         if let published { noteFinished(published) }
+        if node.logCount == 0 { heldProgress = published?.position.sequence ?? 0 }
     }
 
     private func noteFinished(_ manifest: Manifest) {
         node.checkpoints.setFinished(
             manifest.position.sequence, milliseconds: manifest.createdMilliseconds)
+        node.checkpoints.setDurable(manifest.logs)
     }
 
     /// Makes a backup of everything that the journal holds, on the same thread as checkpoints.
@@ -121,8 +126,8 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     /// Takes over imports, on the same thread.
     var importer: Importer<D> { Importer(node: node, disk: disk, identity: identity) }
 
-    /// The last group that a checkpoint holds, 0 for none.
-    public var checkpointSequence: UInt64 { published?.position.sequence ?? 0 }
+    /// Whether something has changed that no checkpoint holds.
+    public var hasChanges: Bool { node.progress > heldProgress }
 
     /// Whether no round is under way.
     public var isIdle: Bool {
@@ -148,8 +153,8 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             guard let cut = node.checkpoints.takeCut() else { return .waiting }
             phase = .merging(
                 Round(
-                    sequence: cut.sequence, schema: cut.schema, onceFloors: cut.onceFloors,
-                    merges: cut.merges))
+                    sequence: cut.sequence, schema: cut.schema, logs: cut.logs,
+                    onceFloors: cut.onceFloors, merges: cut.merges))
             return .working
         case .merging(var round):
             // The only copy, so that what has been merged is not kept.
@@ -159,7 +164,8 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             phase = isDone ? .publishing(round) : .merging(round)
             return .working
         case .publishing(let round):
-            guard node.gate.durableSequence >= round.sequence else {
+            // What logs have ordered is as durable as they are.
+            guard node.logCount > 0 || node.gate.durableSequence >= round.sequence else {
                 node.checkpoints.requestSync(to: round.sequence)
                 return .waiting
             }
@@ -242,7 +248,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             do throws(SegmentFileError) {
                 segments = try merge.run(
                     place: PartitionPlace(number: partition, count: node.partitionCount),
-                    sequence: round.sequence, identity: identity,
+                    sequence: sequence(round, partition), identity: identity,
                     settle: { self.settle($0, &written, &failure) })
             } catch {
                 noteDamage(error, merge)
@@ -259,6 +265,12 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             segments[index] = twin
         }
         merged.results.append((merge, segments))
+    }
+
+    /// The last group, or the last message of the partition's log, that a round reflects.
+    private func sequence(_ round: Round, _ partition: Int) -> UInt64 {
+        guard node.logCount > 0 else { return round.sequence }
+        return round.logs[partition * node.logCount / node.partitionCount]?.state.sequence ?? 0
     }
 
     /// A cold segment turned out to be damaged where there are changes: new ones are refused from now on.
@@ -341,21 +353,29 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     // MARK: All of them
 
     private func publish(_ round: Round) throws(DiskError) {
+        let states = round.logs.values.map(\.state)
+        let isFollower = node.logCount > 0
         let manifest = Manifest(
             identity: identity,
-            position: Position(epoch: epoch, sequence: round.sequence),
-            logTimeMilliseconds: node.checkpoints.cutLogTimeMilliseconds,
+            position: Position(
+                epoch: epoch,
+                sequence: isFollower ? states.reduce(0) { $0 + $1.sequence } : round.sequence),
+            logTimeMilliseconds: isFollower
+                ? states.map(\.milliseconds).max() ?? 0 : node.checkpoints.cutLogTimeMilliseconds,
             createdMilliseconds: clock.wallMilliseconds(), nextSegment: nextNumber,
-            schema: round.schema, partitions: round.tables, onceFloors: round.onceFloors)
+            schema: round.schema, partitions: round.tables, onceFloors: round.onceFloors,
+            logCount: node.logCount, logs: round.logs, nodeName: published?.nodeName ?? "")
         try CheckpointFiles.replaceManifest(manifest, on: disk)
         let kept = Set(manifest.segments.map(\.number))
         let obsolete = unpublished.union(published?.segments.map(\.number) ?? [])
             .subtracting(kept)
         unpublished = []
         published = manifest
-        node.checkpoints.setTrimFloor(round.sequence)
+        heldProgress = round.sequence
+        if !isFollower { node.checkpoints.setTrimFloor(round.sequence) }
         defer { noteFinished(manifest) }
         try CheckpointFiles.removeSegments(obsolete, on: disk)
+        guard !isFollower else { return }
         for number in node.imports.takeObsolete(round.sequence) {
             try ImportFiles.remove(number, on: disk)
         }

@@ -58,7 +58,8 @@ public struct DataCheck: Sendable {
         segments.byteCount += segment.bytes.count
         let name = CheckpointFiles.segmentName(file.number)
         let count = manifest.partitions.count
-        let family = manifest.schema.families.first { $0.number == segment.header.family }
+        let schema = manifest.origin(ofPartition: partition).schema
+        let family = schema.families.first { $0.number == segment.header.family }
         let place = PartitionPlace(number: partition, count: count)
         // A request is remembered where its first key is, whatever its token.
         let isPlaced = segment.header.family != Schema.tokens
@@ -72,6 +73,8 @@ public struct DataCheck: Sendable {
     }
 
     private mutating func checkJournal<D: Disk>(_ disk: D) throws(DiskError) {
+        // A part of a cluster's data has no journal beside it.
+        if let manifest, manifest.logCount > 0 { return }
         let floor = manifest?.position.sequence ?? 0
         do throws(StorageError) {
             if damage.isEmpty {

@@ -33,11 +33,13 @@ struct LoadedCheckpoint {
         var boxes: [PartitionBox] = []
         var damage: [String] = []
         for (index, tables) in manifest.partitions.enumerated() {
+            let origin = manifest.origin(ofPartition: index)
             let box = PartitionBox(
                 Partition(
                     place: PartitionPlace(number: index, count: manifest.partitions.count),
-                    hasher: hasher, schema: manifest.schema,
-                    sequence: manifest.position.sequence))
+                    hasher: hasher, schema: origin.schema, sequence: origin.sequence))
+            box.partition.isJournalled = manifest.logCount == 0
+            box.partition.isPresent = origin.isHeld
             box.partition.load(
                 floorMilliseconds: manifest.onceFloors[index],
                 logTimeMilliseconds: manifest.logTimeMilliseconds)

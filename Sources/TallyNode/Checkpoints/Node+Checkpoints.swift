@@ -1,5 +1,6 @@
 import TallyCore
 import TallyEngine
+import TallyStorage
 internal import Synchronization
 
 /// What the checkpointer needs of a node, and what its users ask about checkpoints and backups.
@@ -23,11 +24,23 @@ extension Node {
     /// 1970; zeros for none.
     public var checkpoint: (sequence: UInt64, milliseconds: UInt64) { checkpoints.finished }
 
-    /// Sets aside what has changed in all partitions. Call under all locks, between two groups.
-    func freeze() -> CheckpointCut {
-        CheckpointCut(
-            sequence: openSequence.pointee - 1,
-            schema: partitions.partition(0).pointee.schema,
+    /// How much has come that checkpoints have to hold: commit groups, or messages of logs.
+    var progress: UInt64 {
+        logCount > 0 ? checkpoints.messageCount : countAll().sequence
+    }
+
+    /// Sets aside what has changed in all partitions. Call under all locks, between two groups, or two
+    /// messages.
+    func freeze(_ logs: [Int: LogState] = [:]) -> CheckpointCut {
+        var held: [Int: Manifest.HeldLog] = [:]
+        for (number, state) in logs {
+            let first = number * partitionCount / logCount
+            held[number] = Manifest.HeldLog(
+                state: state, schema: partitions.partition(first).pointee.schema)
+        }
+        return CheckpointCut(
+            sequence: logCount > 0 ? checkpoints.messageCount : openSequence.pointee - 1,
+            schema: partitions.partition(0).pointee.schema, logs: held,
             merges: (0..<partitionCount).map { changeSegments($0) { $0.freeze() } },
             onceFloors: (0..<partitionCount).map {
                 partitions.partition($0).pointee.floorMilliseconds

@@ -16,6 +16,8 @@ extension Node {
     public func apply(
         _ batch: inout OperationBatch, sequence: UInt64, logTimeMilliseconds: Int64
     ) -> Bool {
+        // A read must not be judged by an earlier time.
+        _ = logTime.max(UInt64(logTimeMilliseconds), ordering: .relaxed)
         if batch.setsDeadlines { mayExpire.store(true, ordering: .relaxed) }
         let now = mayExpire.load(ordering: .relaxed) ? logTimeMilliseconds : nil
         batch.nowMilliseconds = now ?? 0
@@ -38,6 +40,7 @@ extension Node {
         // A read removes nothing, since only the log may.
         var application = PartitionTable.Application(
             isMemoryFull: false, isJournalFull: true, nowMilliseconds: now, rows: batch.rows)
+        precondition(lockCount > 1, "partitions that come and go have locks of their own")
         var start = range.lowerBound
         while start < range.upperBound {
             let lock = lockIndex(Int(batch.operations[start].partition))
@@ -46,6 +49,11 @@ extension Node {
                 end += 1
             }
             locks[lock].withLock { _ in
+                let partition = Int(batch.operations[start].partition)
+                guard partitions.partition(partition).pointee.isPresent else {
+                    for index in start..<end { batch.refuse(index, .logUnavailable) }
+                    return
+                }
                 apply(
                     batch.operations + start, end - start, batch.outcomes + start, &application)
             }
@@ -53,36 +61,77 @@ extension Node {
         }
     }
 
+    // MARK: Partitions that come and go
+
+    /// Puts partitions in their places.
+    ///
+    /// - Parameter content: What is in them; nil for nothing.
+    public func install(_ range: Range<Int>, _ content: PartitionSetAside?) {
+        for index in range {
+            replace(index) {
+                content?.boxes[index - range.lowerBound].take() ?? emptyPartition(index)
+            }
+        }
+        publishSchema()
+    }
+
+    /// Empties partitions, of which this node has no replica any more.
+    public func remove(_ range: Range<Int>) {
+        for index in range {
+            replace(index) {
+                var partition = emptyPartition(index)
+                partition.isPresent = false
+                return partition
+            }
+        }
+    }
+
+    private func emptyPartition(_ index: Int) -> Partition {
+        var partition = Partition(
+            place: PartitionPlace(number: index, count: partitionCount), hasher: hasher)
+        partition.isJournalled = false
+        return partition
+    }
+
+    private func replace(_ index: Int, _ make: () -> Partition) {
+        locks[lockIndex(index)].withLock { _ in
+            changeSegments(index) { $0 = make() }
+            if partitions.partition(index).pointee.expiringCount > 0 {
+                mayExpire.store(true, ordering: .relaxed)
+            }
+        }
+    }
+
+    // MARK: Checkpoints
+
+    /// Takes note of a message of a log, applied or not, for which checkpoints are made.
+    public func noteMessage(byteCount: Int) { checkpoints.noteMessage(bytes: byteCount) }
+
+    /// Whether `takeCut` should be called soon.
+    public var wantsCut: Bool { checkpoints.hasRequest }
+
+    /// Sets aside what has changed for the checkpoint that is to be made. Call between two messages.
+    ///
+    /// - Parameter logs: How far each log's partitions have come.
+    public func takeCut(_ logs: () -> [Int: LogState]) {
+        guard checkpoints.takeCutRequest() else { return }
+        let logs = logs()
+        withAllLocked { checkpoints.offer(freeze(logs)) }
+    }
+
+    /// For each log the last message that a checkpoint on disk holds.
+    public var durableSequences: [Int: UInt64] { checkpoints.durableSequences }
+
     /// Whether nothing new may be accepted because changes take all the memory there is for them.
     public var isMemoryFull: Bool {
         changedBytes >= memoryLimit.load(ordering: .relaxed)
     }
 }
 
-extension Node {
-    /// A node without counters, whose state will follow logs.
-    ///
-    /// - Parameter identity: Of the cluster's data.
-    public convenience init(
-        following identity: LogIdentity, partitionCount: Int, clock: any Clock,
-        configuration: NodeConfiguration
-    ) {
-        let hasher = KeyHasher(seed: configuration.random())
-        self.init(
-            identity: identity, partitionCount: partitionCount, threads: configuration.threads,
-            hasher: hasher, sequence: 0, epoch: 1, clock: clock, logTimeMilliseconds: 0,
-            memoryBytesMax: configuration.memoryBytesMax,
-            once: (configuration.onceWindowSeconds, configuration.onceMemoryBytes),
-            isNull: configuration.isNull,
-            budget: JournalBudget(floorBytes: 0, pendingMax: configuration.journal.groupBytesMax),
-            // What has been applied is in the log.
-            gate: AcknowledgementGate(durability: .none, clock: clock, durableSequence: 0),
-            wakeUp: WakeUp(),
-            partition: {
-                var partition = Partition(
-                    place: PartitionPlace(number: $0, count: partitionCount), hasher: hasher)
-                partition.isJournalled = false
-                return partition
-            })
-    }
+/// Partitions on their way into a node.
+public final class PartitionSetAside: @unchecked Sendable {
+    // Sendable because whoever has it last takes them.
+    let boxes: [PartitionBox]
+
+    init(_ boxes: [PartitionBox]) { self.boxes = boxes }
 }

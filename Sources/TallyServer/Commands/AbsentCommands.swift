@@ -68,7 +68,6 @@ enum AbsentCommands {
             """
         ),
         ("values do not travel in Redis's format", "dump migrate restore"),
-        ("this is no node of a cluster", "asking cluster readonly readwrite"),
         ("there are no modules", "module"),
         ("there is nothing to sort", "sort sort_ro"),
         ("checkpoints are made with BGSAVE", "bgrewriteaof save"),

@@ -38,6 +38,9 @@ enum CommandID: UInt8, Sendable {
     case monitor, role, lolwut
     case backup, backupStart, backupStatus
     case command, commandCount, commandInfo, commandDocs, commandList, commandGetKeys, commandHelp
+    case cluster, clusterInfo, clusterMyID, clusterMyShardID, clusterNodes, clusterSlots
+    case clusterShards, clusterReplicas, clusterLinks, clusterKeySlot, clusterCountKeys
+    case clusterGetKeys, clusterFailureReports, clusterHelp, readOnly, readWrite, asking
     case config, configGet, configSet, configResetStatistics, configHelp
 
     /// Whether the command changes the schema that commands behind it are judged by.

@@ -115,11 +115,16 @@ extension CommandProcessor {
         case .accessWhoAmI, .accessUsers, .accessList, .accessGetUser, .accessCategories,
             .accessGenerate, .accessLoad, .accessDryRun, .accessRefused:
             runAccess(id, session)
+        case .readOnly, .readWrite, .asking, .clusterInfo, .clusterMyID, .clusterMyShardID,
+            .clusterNodes, .clusterSlots, .clusterShards, .clusterReplicas, .clusterLinks,
+            .clusterKeySlot, .clusterCountKeys, .clusterGetKeys, .clusterFailureReports,
+            .clusterHelp:
+            runCluster(id, &session)
         default: runIntrospection(id, &session)
         }
     }
 
-    private mutating func help(_ container: String) {
+    mutating func help(_ container: String) {
         guard let spec = server.specs.first(where: { $0.name == container }) else { return }
         replies.array(spec.subcommands.count * 2 + 1)
         replies.simple(text: "\(spec.name.uppercased()) <subcommand> [<arg> ...]. Subcommands are:")

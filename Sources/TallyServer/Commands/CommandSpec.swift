@@ -36,7 +36,7 @@ struct CommandSpec: Sendable {
     }
 
     enum Group: String, Sendable {
-        case string, hash, generic, schema, connection, server, transactions
+        case string, hash, generic, schema, connection, server, transactions, cluster
     }
 
     /// Which arguments are keys.
@@ -125,7 +125,7 @@ struct CommandSpec: Sendable {
         case .hash: categories.append("hash")
         case .generic: categories.append("keyspace")
         case .transactions: categories.append("transaction")
-        case .schema, .server: break
+        case .schema, .server, .cluster: break
         }
         if flags.contains(.write) { categories.append("write") }
         if flags.contains(.readonly) { categories.append("read") }

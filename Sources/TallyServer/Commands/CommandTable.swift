@@ -4,6 +4,7 @@ enum CommandTable {
     static let all: [CommandSpec] =
         counterCommands + expiryCommands + keyspaceCommands + hashCommands + schemaCommands
         + connectionCommands + serverCommands + accessCommands + introspectionCommands
+        + clusterCommands
 
     /// The command called `name`, in lower case; a subcommand as `container|name`.
     static func find(_ name: String) -> CommandSpec? {

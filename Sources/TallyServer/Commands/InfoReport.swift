@@ -31,7 +31,7 @@ struct InfoReport {
             serverSection, clientsSection, memorySection, residencySection, onceSection,
             persistenceSection, statsSection,
             replicationSection, cpuSection, ("Modules", []), commandSection, errorSection,
-            ("Cluster", [("cluster_enabled", "0")]), keyspaceSection,
+            ("Cluster", [("cluster_enabled", server.replica == nil ? "0" : "1")]), keyspaceSection,
         ]
     }
 
@@ -43,7 +43,7 @@ struct InfoReport {
                 ("redis_version", ServerIdentity.redisVersion),
                 ("server_name", "tally"),
                 ("tally_version", ServerIdentity.version),
-                ("redis_mode", "standalone"),
+                ("redis_mode", server.replica == nil ? "standalone" : "cluster"),
                 ("os", Self.operatingSystem),
                 ("arch_bits", "64"),
                 ("multiplexing_api", "epoll"),

@@ -41,6 +41,8 @@ struct Session: ~Copyable {
     var login: Login?
     /// Whether the command at hand has been presented before, and had to wait.
     var isPresentedAgain = false
+    /// Whether its client finds its way in a cluster by itself, and can be sent elsewhere.
+    var isClusterClient = false
     /// Whether to close once all replies have left.
     var isClosing = false
 

@@ -7,7 +7,7 @@ public import TallyCore
 /// `docs/manifest.md` is its page.
 public struct Manifest: Equatable, Sendable {
     static let magic: UInt64 = 0x544e_464d_594c_4154  // "TALYMFNT" in file order
-    static let version: UInt32 = 2
+    static let version: UInt32 = 3
     static let headerBytes = 24
 
     /// One file of records.
@@ -41,9 +41,23 @@ public struct Manifest: Equatable, Sendable {
         }
     }
 
+    /// The part of a cluster's data that one of its logs orders.
+    public struct HeldLog: Equatable, Sendable {
+        /// How far its partitions have come.
+        public var state: LogState
+        /// Their schema.
+        public var schema: Schema
+
+        /// A log's part in all its parts.
+        public init(state: LogState, schema: Schema) {
+            self.state = state
+            self.schema = schema
+        }
+    }
+
     /// The data's identity, the same as its journal's.
     public var identity: LogIdentity
-    /// The last commit group that the state reflects, and its epoch.
+    /// The last commit group that the state reflects, and its epoch; in a cluster, how many messages of logs.
     public var position: Position
     /// The log time of that group, milliseconds since 1970.
     public var logTimeMilliseconds: UInt64
@@ -51,8 +65,14 @@ public struct Manifest: Equatable, Sendable {
     public var createdMilliseconds: UInt64
     /// The number of the next segment file.
     public var nextSegment: UInt64
-    /// The schema.
+    /// The schema; in a cluster, each log's partitions have theirs.
     public var schema: Schema
+    /// How many logs order a cluster's data; 0 for data that has a journal of its own.
+    public var logCount: Int
+    /// Those of them whose partitions this is, by their numbers.
+    public var logs: [Int: HeldLog]
+    /// What the node is called in its cluster; empty for one without.
+    public var nodeName: String
     /// For each partition its tables that have records.
     public var partitions: [[Table]]
     /// For each partition until when requests with a token have been forgotten, milliseconds since 1970.
@@ -62,7 +82,8 @@ public struct Manifest: Equatable, Sendable {
     public init(
         identity: LogIdentity, position: Position, logTimeMilliseconds: UInt64,
         createdMilliseconds: UInt64, nextSegment: UInt64, schema: Schema, partitions: [[Table]],
-        onceFloors: [UInt64]? = nil
+        onceFloors: [UInt64]? = nil, logCount: Int = 0, logs: [Int: HeldLog] = [:],
+        nodeName: String = ""
     ) {
         self.identity = identity
         self.position = position
@@ -72,17 +93,32 @@ public struct Manifest: Equatable, Sendable {
         self.schema = schema
         self.partitions = partitions
         self.onceFloors = onceFloors ?? partitions.map { _ in 0 }
+        self.logCount = logCount
+        self.logs = logs
+        self.nodeName = nodeName
         precondition(self.onceFloors.count == partitions.count, "a floor for each partition")
     }
 
     /// All segments of all partitions.
     public var segments: [Segment] { partitions.flatMap { $0.flatMap(\.segments) } }
 
+    /// The schema of a partition, the last commit group, or the last message of its log, that its state
+    /// reflects, and whether it is held here at all.
+    public func origin(
+        ofPartition partition: Int
+    ) -> (schema: Schema, sequence: UInt64, isHeld: Bool) {
+        guard logCount > 0 else { return (schema, position.sequence, true) }
+        guard let log = logs[partition * logCount / partitions.count] else {
+            return (Schema(), 0, false)
+        }
+        return (log.schema, log.state.sequence, true)
+    }
+
     // MARK: Bytes
 
     /// The file's bytes.
     public var bytes: [UInt8] {
-        var writer = TextWriter()
+        var writer = ManifestWriter()
         writer.number(identity.high)
         writer.number(identity.low)
         writer.number(UInt64(position.epoch))
@@ -105,6 +141,11 @@ public struct Manifest: Equatable, Sendable {
             }
         }
         for floor in onceFloors { writer.number(floor) }
+        writer.number(UInt64(logCount))
+        if logCount > 0 {
+            writer.text(nodeName)
+            writer.logs(logs)
+        }
         var bytes = [UInt8](repeating: 0, count: Self.headerBytes) + writer.bytes
         bytes.withUnsafeMutableBytes { buffer in
             guard let base = buffer.baseAddress else { return }
@@ -141,14 +182,14 @@ public struct Manifest: Equatable, Sendable {
         guard bytes.half(12) == 0 else {
             throw .newerFormat(file: file, version: bytes.half(12), supported: 0)
         }
-        var reader = TextReader(UnsafeRawBufferPointer(rebasing: bytes[Self.headerBytes...]))
+        var reader = ManifestReader(UnsafeRawBufferPointer(rebasing: bytes[Self.headerBytes...]))
         guard let manifest = Self(&reader, version: bytes.half(8)), reader.isAtEnd else {
             throw .damagedFile(file, reason: "its parts do not add up")
         }
         self = manifest
     }
 
-    private init?(_ reader: inout TextReader, version: UInt32) {
+    private init?(_ reader: inout ManifestReader, version: UInt32) {
         guard let high = reader.number(), let low = reader.number(),
             let epoch = reader.small(), let sequence = reader.number(),
             let logTime = reader.number(), let created = reader.number(),
@@ -167,14 +208,26 @@ public struct Manifest: Equatable, Sendable {
                 floors[index] = floor
             }
         }
+        var logCount: UInt32 = 0
+        var nodeName = ""
+        var logs: [Int: HeldLog] = [:]
+        if version >= 3 {
+            guard let count = reader.small(), count <= Limits.logsMax else { return nil }
+            logCount = count
+            if count > 0 {
+                guard let name = reader.text(), let held = reader.logs(count) else { return nil }
+                (nodeName, logs) = (name, held)
+            }
+        }
         self.init(
             identity: LogIdentity(high: high, low: low),
             position: Position(epoch: epoch, sequence: sequence), logTimeMilliseconds: logTime,
             createdMilliseconds: created, nextSegment: nextSegment, schema: schema,
-            partitions: partitions, onceFloors: floors)
+            partitions: partitions, onceFloors: floors, logCount: Int(logCount), logs: logs,
+            nodeName: nodeName)
     }
 
-    private static func tables(_ reader: inout TextReader) -> [Table]? {
+    private static func tables(_ reader: inout ManifestReader) -> [Table]? {
         guard let tableCount = reader.small() else { return nil }
         var tables: [Table] = []
         for _ in 0..<tableCount {
@@ -192,146 +245,5 @@ public struct Manifest: Equatable, Sendable {
             tables.append(Table(family: family, segments: segments))
         }
         return tables
-    }
-}
-
-/// Puts numbers, as varints, and text one behind the other.
-private struct TextWriter {
-    private(set) var bytes: [UInt8] = []
-
-    mutating func number(_ value: UInt64) {
-        withUnsafeTemporaryAllocation(byteCount: Varint.bytesMax, alignment: 1) { buffer in
-            guard let base = buffer.baseAddress else { return }
-            let count = Varint.write(value, to: base)
-            bytes.append(contentsOf: buffer[..<count])
-        }
-    }
-
-    mutating func signed(_ value: Int64) { number(Varint.zigzag(value)) }
-
-    mutating func text(_ text: String) {
-        number(UInt64(text.utf8.count))
-        bytes.append(contentsOf: text.utf8)
-    }
-
-    mutating func schema(_ schema: Schema) {
-        number(UInt64(schema.nextFamily))
-        number(UInt64(schema.families.count))
-        for family in schema.families {
-            number(UInt64(family.number))
-            text(family.name)
-            number(UInt64(family.version))
-            number(
-                (family.isKnownOnly ? 1 : 0) | (family.isDeletedFinal ? 2 : 0)
-                    | (family.age == nil ? 0 : 4))
-            if let age = family.age {
-                number(UInt64(age.coldAfterDays))
-                number(UInt64(age.timeShift))
-                number(UInt64(age.timeUnitMilliseconds))
-                signed(age.timeEpochMilliseconds)
-            }
-            // The empty name is none.
-            text(family.key?.name ?? "")
-            number(UInt64(family.key?.kind.rawValue ?? 0))
-            number(UInt64(family.nextColumn))
-            number(UInt64(family.columns.count))
-            for column in family.columns { self.column(column) }
-        }
-    }
-
-    private mutating func column(_ column: Column) {
-        number(UInt64(column.number))
-        text(column.name)
-        text(column.suffix ?? "")
-        number(UInt64(column.hintBits))
-        number(UInt64(column.maxBits))
-        signed(column.min)
-        signed(column.defaultValue)
-        number(UInt64(column.bound.rawValue))
-    }
-}
-
-/// Takes apart what a `TextWriter` has put together; nil where that cannot be.
-private struct TextReader {
-    private let bytes: UnsafeRawBufferPointer
-    private var offset = 0
-
-    init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
-
-    var isAtEnd: Bool { offset == bytes.count }
-
-    mutating func number() -> UInt64? { Varint.read(bytes, at: &offset) }
-
-    mutating func small() -> UInt32? { number().flatMap { UInt32(exactly: $0) } }
-
-    mutating func signed() -> Int64? { number().map(Varint.unzigzag) }
-
-    mutating func text() -> String? {
-        guard let count = number(), count <= UInt64(bytes.count - offset) else { return nil }
-        defer { offset += Int(count) }
-        return String(decoding: bytes[offset..<(offset + Int(count))], as: UTF8.self)
-    }
-
-    mutating func schema() -> Schema? {
-        guard let nextFamily = small(), let count = small() else { return nil }
-        var families: [Family] = []
-        for _ in 0..<count {
-            guard let family = family() else { return nil }
-            families.append(family)
-        }
-        return Schema(families: families, nextFamily: nextFamily)
-    }
-
-    private mutating func family() -> Family? {
-        guard let number = small(), let name = text(), let version = small(),
-            let flags = small()
-        else { return nil }
-        var age: AgeRule?
-        if flags & 4 != 0 {
-            guard let rule = self.age() else { return nil }
-            age = rule
-        }
-        guard let keyName = text(), let keyKind = small(),
-            let nextColumn = small(), let count = small()
-        else { return nil }
-        var family = Family(
-            number: number, name: name, isKnownOnly: flags & 1 != 0,
-            isDeletedFinal: flags & 2 != 0)
-        family.version = version
-        family.age = age
-        family.nextColumn = nextColumn
-        if !keyName.isEmpty {
-            guard let kind = UInt8(exactly: keyKind).flatMap(KeyKind.init(rawValue:)) else {
-                return nil
-            }
-            family.key = FamilyKey(name: keyName, kind: kind)
-        }
-        for _ in 0..<count {
-            guard let column = column() else { return nil }
-            family.columns.append(column)
-        }
-        return family
-    }
-
-    private mutating func age() -> AgeRule? {
-        guard let days = small(), let shift = small(), shift < 64, let unit = small(), unit > 0,
-            let epoch = signed()
-        else { return nil }
-        return AgeRule(
-            coldAfterDays: Int(days), timeShift: Int(shift), timeUnitMilliseconds: Int(unit),
-            timeEpochMilliseconds: epoch)
-    }
-
-    private mutating func column() -> Column? {
-        guard let number = small(), let name = text(), let suffix = text(),
-            let hint = small(), let max = small(), let min = signed(),
-            let defaultValue = signed(), let bound = small(),
-            let policy = UInt8(exactly: bound).flatMap(BoundPolicy.init(rawValue:)),
-            (1...64).contains(max)
-        else { return nil }
-        return Column(
-            number: number, name: name, suffix: suffix.isEmpty ? nil : suffix,
-            hintBits: Int(hint), maxBits: Int(max), min: min, defaultValue: defaultValue,
-            bound: policy)
     }
 }

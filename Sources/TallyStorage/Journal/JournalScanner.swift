@@ -28,6 +28,11 @@ public struct JournalScanner<D: Disk> {
         self.floor = floor
     }
 
+    /// Whether there are any of a journal's files.
+    public static func hasFiles(_ disk: D) throws(DiskError) -> Bool {
+        try disk.list().contains { JournalFormat.fileNumber($0) != nil }
+    }
+
     /// Reads all groups in order.
     ///
     /// - Parameters:

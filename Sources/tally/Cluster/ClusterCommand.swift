@@ -23,6 +23,10 @@ struct ClusterCommand: AsyncParsableCommand {
         var logs = Limits.logsDefault
         @Option(help: "Servers that keep each log: 1, 3 or 5.")
         var replicas = 3
+        @Option(help: "Nodes that hold each log's partitions.")
+        var copies = 3
+        @Option(help: "How long a silent node keeps its logs, seconds.")
+        var absenceSeconds = Limits.absenceSeconds
         @Option(help: "How long what became of a request with a token is remembered, seconds.")
         var onceWindowSeconds = Limits.onceWindowSeconds
 
@@ -35,6 +39,7 @@ struct ClusterCommand: AsyncParsableCommand {
                 identity: LogIdentity(
                     high: .random(in: .min ... .max), low: .random(in: .min ... .max)),
                 partitions: partitions, logs: logs, logReplicas: replicas,
+                copies: copies, absenceSecondsMax: absenceSeconds,
                 onceWindowSeconds: onceWindowSeconds)
             if let problem = settings.problem { throw ValidationError(problem) }
             let client = try servers.connect()

@@ -6,17 +6,20 @@ import TallyCore
 import TallyNATS
 import TallyNode
 import TallyReplication
+import TallyServer
+import TallyStorage
 
 /// The parts of a node that is in a cluster.
 struct ClusterServer {
     let node: Node
     let replica: Replica
     let replication: ReplicationService
+    let threads: BackgroundThreads
 
     /// Finds the cluster and prepares this node's part in it.
     init(
-        _ settings: Settings, _ configuration: NodeConfiguration, _ clock: SystemClock,
-        _ logger: Logger
+        _ settings: Settings, _ configuration: NodeConfiguration,
+        _ checkpoints: CheckpointConfiguration, _ clock: SystemClock, _ logger: Logger
     ) async throws {
         let client = try NATSClient(
             options: NATSServers.options(settings.nats, credentials: settings.natsCredentials),
@@ -38,28 +41,62 @@ struct ClusterServer {
         configuration.onceMemoryBytes = cluster.onceMemoryBytes
         // Clients' threads read while the logs' thread applies.
         configuration.threads = max(2, configuration.threads)
-        let node = Node(
-            following: identity, partitionCount: cluster.partitions, clock: clock,
-            configuration: configuration)
+        let data = ClusterData(
+            identity: identity, partitionCount: cluster.partitions, logCount: cluster.logs)
+        let started = clock.monotonicNanoseconds()
+        let opening: ReplicaOpening<DirectoryDisk>
+        do {
+            opening = try ReplicaOpening(
+                disk: DirectoryDisk(path: settings.data), clock: clock,
+                configuration: configuration, data: data,
+                newName: NodeIdentity(random: configuration.random).description)
+        } catch {
+            try? await client.close().get()
+            throw error
+        }
         let random = configuration.random
         let logs = (0..<cluster.logs).map { number in
             ReplicatedLog(
-                number: number,
-                partitions: Replica.partitions(
-                    ofLog: number, logCount: cluster.logs, partitionCount: cluster.partitions),
-                cluster: identity, node: node, state: LogState(epoch: 1, streamNanoseconds: 0),
+                number: number, partitions: data.partitions(ofLog: number), cluster: identity,
+                node: opening.node, state: opening.state(ofLog: number),
                 makeIdentity: {
                     ProducerIdentity(milliseconds: clock.wallMilliseconds(), random: random)
                 })
         }
-        self.node = node
-        replica = Replica(node: node, logs: logs)
-        replication = ReplicationService(replica, cluster, client, clock: clock, logger: logger)
+        node = opening.node
+        let replica = Replica(node: node, logs: logs)
+        self.replica = replica
+        let target = LogTarget(replica, clock: clock, isCovered: { _ in true })
+        let threads = BackgroundThreads(
+            node: node, opening.checkpointer, opening.residency,
+            Expiry(node: node, target: target), clock: clock, configuration: checkpoints,
+            logger: logger)
+        self.threads = threads
+        guard let name = NodeIdentity(opening.manifest.nodeName) else {
+            try? await client.close().get()
+            throw StorageError.damagedFile("manifest", reason: "the node has no name")
+        }
+        let own = NodeRecord(
+            node: name, startedMilliseconds: clock.wallMilliseconds(),
+            address: NodeAddress(
+                host: settings.announceHost ?? settings.host,
+                port: settings.announcePort ?? settings.port,
+                tlsPort: settings.announceTLSPort ?? settings.tlsPort),
+            zone: settings.zone, version: ServerIdentity.version)
+        let replication = ReplicationService(
+            replica, cluster, client, own: own, clock: clock, logger: logger,
+            onEnd: { threads.stop() })
+        target.onSubmitted = { replication.wakeUp() }
+        self.replication = replication
+        for damage in opening.damage { BackgroundThreads.report(damage, logger) }
         logger.info(
             "cluster found",
             metadata: [
-                "cluster": "\(cluster.name)", "partitions": "\(cluster.partitions)",
-                "logs": "\(cluster.logs)",
+                "cluster": "\(cluster.name)", "node": "\(name)",
+                "partitions": "\(cluster.partitions)",
+                "logs": "\(cluster.logs)", "counters": "\(node.countAll().count)",
+                "messages": "\(opening.manifest.position.sequence)",
+                "milliseconds": "\((clock.monotonicNanoseconds() - started) / 1_000_000)",
             ])
     }
 }

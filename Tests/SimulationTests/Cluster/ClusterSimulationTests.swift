@@ -21,6 +21,7 @@ struct ClusterSimulationTests {
         #expect(world.violations.isEmpty, "\(world.violations.prefix(5))")
         #expect(world.acknowledged > 1000 && world.unknown > 100 && world.refused > 100)
         #expect(world.duplicates > 20 && world.crashes > 5)
+        #expect(world.checkpoints > 20 && world.resumptions > 3 && world.waits > 20)
     }
 
     @Test(arguments: [3, 8] as [UInt64])
@@ -37,7 +38,7 @@ struct ClusterSimulationTests {
     @Test(
         arguments: [
             ClusterWorld.PlantedBug.droppedWindow, .missedGap, .earlyAcknowledgement,
-            .newNumberForRetry,
+            .newNumberForRetry, .windowsNotKept,
         ])
     func plantedBugsAreFound(bug: ClusterWorld.PlantedBug) {
         var found = 0

@@ -17,6 +17,8 @@ struct ClusterWorld {
         case earlyAcknowledgement
         /// A message that may have been stored is made anew under another number.
         case newNumberForRetry
+        /// A checkpoint does not hold what producers have sent.
+        case windowsNotKept
     }
 
     static let logCount = 2
@@ -31,6 +33,11 @@ struct ClusterWorld {
     private var clients = ClusterClients()
     private(set) var violations: [String] = []
     private(set) var crashes = 0
+    private(set) var checkpoints = 0
+    /// Starts that went on from a checkpoint.
+    private(set) var resumptions = 0
+    /// Messages behind which some message waited for the disk.
+    private(set) var waits = 0
     var duplicates: Int { broker.duplicates }
     var acknowledged: Int { clients.acknowledgedCount }
     var unknown: Int { clients.unknownCount }
@@ -43,7 +50,9 @@ struct ClusterWorld {
         random = SeededGenerator(seed: seed)
         clock.advance(nanoseconds: 1_000_000_000)
         nodes = (0..<3).map { index in
-            SimulatedReplica(number: index, life: 0, seed: seed, clock: clock)
+            SimulatedReplica(
+                number: index, life: 0, seed: seed, clock: clock,
+                disk: SimulatedDisk(seed: seed &+ UInt64(index)), plantedBug)
         }
         declare()
     }
@@ -60,6 +69,7 @@ struct ClusterWorld {
     mutating func run(steps: Int) {
         for _ in 0..<steps where violations.isEmpty { step() }
         broker.isFaulty = false
+        for node in nodes { node.disk.setFaults { $0 = SimulatedDisk.Faults() } }
         settle()
         check()
     }
@@ -70,12 +80,16 @@ struct ClusterWorld {
         clock.advance(nanoseconds: UInt64.random(in: 0..<20_000_000, using: &random))
         let index = Int.random(in: 0..<nodes.count, using: &random)
         switch Int.random(in: 0..<100, using: &random) {
-        case 0..<25:
+        case 0..<22:
             clients.submit(to: nodes[index], clock: clock, &random)
-        case 25..<45: send(index)
-        case 45..<62: broker.arrive(now: clock.wallMilliseconds(), &random)
-        case 62..<72: answer()
-        case 72..<94: deliver(index, countMax: 4)
+        case 22..<40: send(index)
+        case 40..<55: broker.arrive(now: clock.wallMilliseconds(), &random)
+        case 55..<64: answer()
+        case 64..<84: deliver(index, countMax: 4)
+        case 84..<90: checkpoints += nodes[index].stepCheckpoint(&random)
+        case 90..<92: nodes[index].stepResidency(&random)
+        case 92: resume(index, blocksMax: 3)
+        case 93: _ = nodes[index].expiry.step()
         case 94: broker.changeLeader(&random)
         case 95:
             clock.advance(nanoseconds: UInt64.random(in: 0..<12_000_000_000, using: &random))
@@ -113,7 +127,8 @@ struct ClusterWorld {
         let node = nodes[index]
         for log in node.replica.logs {
             for _ in 0..<countMax {
-                let next = Int(log.state.sequence) + node.skipped[log.number]
+                let next =
+                    Int(log.state.sequence) + log.waitingCount + node.skipped[log.number]
                 let stream = broker.streams[log.number]
                 guard next < stream.count else { break }
                 receive(index, log, stream[next])
@@ -136,33 +151,61 @@ struct ClusterWorld {
         do {
             _ = try bytes.withUnsafeBytes {
                 try log.receive(
-                    sequence: log.state.sequence + 1, milliseconds: message.milliseconds, $0)
+                    sequence: log.state.sequence + UInt64(log.waitingCount) + 1,
+                    milliseconds: message.milliseconds, $0)
             }
         } catch {
             violations.append("node \(index) stopped: \(error)")
         }
+        if log.waitingCount > 0 { waits += 1 }
         nodes[index].node.checkInvariants()
+    }
+
+    /// Some blocks that messages wait for are read.
+    private mutating func resume(_ index: Int, blocksMax: Int) {
+        var count = 0
+        while count < blocksMax, nodes[index].node.readNextBlock() { count += 1 }
+        for log in nodes[index].replica.logs where log.waitingCount > 0 {
+            do {
+                try log.resume()
+            } catch {
+                violations.append("node \(index) stopped: \(error)")
+            }
+        }
     }
 
     /// A message that was delivered before comes once more.
     private mutating func redeliver(_ index: Int) {
-        for log in nodes[index].replica.logs where log.state.sequence > 0 {
+        for log in nodes[index].replica.logs
+        where log.state.sequence > 0 && log.waitingCount == 0 {
             let sequence = UInt64.random(in: 1...log.state.sequence, using: &random)
             let message = broker.streams[log.number][Int(sequence) - 1]
-            let isApplied = message.bytes.withUnsafeBytes {
-                (try? log.receive(
-                    sequence: sequence, milliseconds: message.milliseconds, $0)) ?? true
+            let receipt = message.bytes.withUnsafeBytes {
+                try? log.receive(
+                    sequence: sequence, milliseconds: message.milliseconds, $0)
             }
-            if isApplied { violations.append("message \(sequence) applied again") }
+            if receipt != .passedOver, plantedBug == nil {
+                violations.append("message \(sequence) applied again")
+            }
         }
     }
 
-    /// A node loses its state, and its clients their connections.
+    /// A node loses what is not in its checkpoint, and its clients their connections.
     private mutating func crash(_ index: Int) {
         crashes += 1
         clients.lose(nodes[index].number)
+        let life = nodes[index].sender.life + 1
+        var disk = nodes[index].disk
+        disk.setFaults { $0 = SimulatedDisk.Faults() }
+        disk.setCapacity(bytes: .max)
+        if random.once(in: 2) { disk.losePower() }
+        // Now and then it comes back on another machine.
+        if random.once(in: 8) || plantedBug != nil && plantedBug != .windowsNotKept {
+            disk = SimulatedDisk(seed: seed &+ UInt64(100 * life + index))
+        }
         nodes[index] = SimulatedReplica(
-            number: index, life: nodes[index].sender.life + 1, seed: seed, clock: clock)
+            number: index, life: life, seed: seed, clock: clock, disk: disk, plantedBug)
+        if nodes[index].replica.logs.contains(where: { $0.state.sequence > 0 }) { resumptions += 1 }
     }
 
     /// Everything that is on its way arrives.
@@ -172,6 +215,7 @@ struct ClusterWorld {
             for index in nodes.indices {
                 send(index)
                 deliver(index, countMax: 1000)
+                resume(index, blocksMax: 1000)
             }
             while !broker.isQuiet {
                 broker.arrive(now: clock.wallMilliseconds(), &random)
@@ -207,99 +251,5 @@ struct ClusterWorld {
             violations.append("log \(first.number) is not at the same place everywhere")
         }
         violations += clients.check(nodes[0].node)
-    }
-}
-
-/// One replica of everything.
-struct SimulatedReplica {
-    let number: Int
-    let sender: BrokerModel.Sender
-    let node: Node
-    let replica: Replica
-    /// Messages that were passed over, for a planted bug.
-    var skipped = Array(repeating: 0, count: ClusterWorld.logCount)
-    var sent: Set<String> = []
-    var seen: [Set<String>] = Array(repeating: [], count: ClusterWorld.logCount)
-
-    init(number: Int, life: Int, seed: UInt64, clock: SimulatedClock) {
-        self.number = number
-        sender = BrokerModel.Sender(node: number, life: life)
-        let generator = Locked(
-            SeededGenerator(seed: seed &* 1000 &+ UInt64(number * 100 + life)))
-        let random: @Sendable () -> UInt64 = { generator.withLock { $0.next() } }
-        var configuration = NodeConfiguration()
-        configuration.random = random
-        let cluster = LogIdentity(high: 1, low: 2)
-        let node = Node(
-            following: cluster, partitionCount: ClusterWorld.partitionCount, clock: clock,
-            configuration: configuration)
-        self.node = node
-        let logs = (0..<ClusterWorld.logCount).map { log in
-            let made = ReplicatedLog(
-                number: log,
-                partitions: Replica.partitions(
-                    ofLog: log, logCount: ClusterWorld.logCount,
-                    partitionCount: ClusterWorld.partitionCount),
-                cluster: cluster, node: node, state: LogState(epoch: 1, streamNanoseconds: 1),
-                makeIdentity: {
-                    ProducerIdentity(milliseconds: clock.wallMilliseconds(), random: random)
-                })
-            made.isCaughtUp = true
-            return made
-        }
-        replica = Replica(node: node, logs: logs)
-    }
-
-    /// All counters, in order.
-    func dump() -> [String] {
-        var lines: [String] = []
-        node.forEachPlainKey { key, value, deadline in
-            lines.append("\(String(decoding: key, as: UTF8.self)) \(value) \(deadline ?? -1)")
-        }
-        node.forEachRecord(family: 1) { key, values in
-            lines.append("\(key) \(Array(values))")
-        }
-        return lines.sorted()
-    }
-}
-
-/// Messages that a node with a bug would see, or send.
-enum Forger {
-    /// A repetition as a first message of somebody new.
-    static func asFromANewProducer(_ bytes: [UInt8], seen: inout Set<String>) -> [UInt8] {
-        bytes.withUnsafeBytes { buffer in
-            guard let message = try? LogMessage(buffer) else { return bytes }
-            guard !seen.insert(message.header.messageID).inserted else { return bytes }
-            var header = message.header
-            header.producer = ProducerIdentity(
-                high: header.producer.high, low: header.producer.low ^ UInt64(seen.count))
-            header.producerSequence = 1
-            return rewrite(message, header)
-        }
-    }
-
-    /// The same message as that of somebody new.
-    static func underNewName(
-        _ publication: ReplicatedLog.Publication, random: inout SeededGenerator
-    ) -> ReplicatedLog.Publication {
-        publication.bytes.withUnsafeBytes { buffer in
-            guard let message = try? LogMessage(buffer) else { return publication }
-            var header = message.header
-            header.producer = ProducerIdentity(high: header.producer.high, low: random.next())
-            header.producerSequence = 1
-            return ReplicatedLog.Publication(
-                sequence: publication.sequence, messageID: header.messageID,
-                bytes: rewrite(message, header))
-        }
-    }
-
-    private static func rewrite(_ message: LogMessage, _ header: LogMessage.Header) -> [UInt8] {
-        var writer = LogMessage.Writer(header, capacity: 0)
-        for section in message.sections {
-            writer.append(
-                partition: section.partition, operationCount: UInt32(section.operationCount),
-                section.entries)
-        }
-        return writer.finish()
     }
 }

@@ -1,10 +1,8 @@
-import TallyCore
-
 /// One life of one node as a producer of one log: a new one for each start, and after a long silence.
 ///
 /// It carries the time of its making, so that a message of a life that nobody remembers any more can be
 /// told from the first message of a new one.
-public struct ProducerIdentity: Hashable, Sendable, CustomStringConvertible {
+public struct ProducerIdentity: Hashable, Comparable, Sendable, CustomStringConvertible {
     /// When it began, milliseconds since 1970, and 16 random bits.
     public let high: UInt64
     /// Random.
@@ -20,6 +18,11 @@ public struct ProducerIdentity: Hashable, Sendable, CustomStringConvertible {
     public init(milliseconds: UInt64, random: () -> UInt64) {
         high = milliseconds &<< 16 | random() & 0xffff
         low = random()
+    }
+
+    /// By the times of their making, then in some order.
+    public static func < (first: Self, second: Self) -> Bool {
+        (first.high, first.low) < (second.high, second.low)
     }
 
     /// When it began, milliseconds since 1970.

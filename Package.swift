@@ -65,7 +65,7 @@ let package = Package(
         .target(
             name: "TallyReplication",
             dependencies: [
-                "TallyCore", "TallyCluster", "TallyNATS",
+                "TallyCore", "TallyStorage", "TallyNode", "TallyCluster", "TallyNATS",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOFoundationCompat", package: "swift-nio"),

@@ -27,12 +27,23 @@ final class LogDraft {
     var isEmpty: Bool { waiters.isEmpty }
 
     /// Adds what a submission asks of this log's partitions; nothing for a barrier.
-    func add(_ submission: Submission, now: UInt64) {
+    ///
+    /// - Parameter byteCount: How much they are taken to be.
+    func add(_ submission: Submission, byteCount: Int, now: UInt64) {
         if waiters.isEmpty { since = now }
         waiters.append(submission)
         _ = submission.batch.write(
             sections, partitions: partitions, isLocal: submission.isLocal, submission.tickets)
-        byteCount += submission.batch.journalBytesMax
+        self.byteCount += byteCount
+    }
+
+    /// How long the message will be, bytes.
+    var messageBytes: Int {
+        var sum = LogMessage.headerBytes
+        for index in 0..<partitions.count {
+            sum += LogMessage.sectionHeaderBytes + sections[index].byteCount
+        }
+        return sum
     }
 
     /// The message's bytes.
@@ -66,9 +77,19 @@ struct LogDrafts {
     private var current: LogDraft
     private var spare: LogDraft?
     private let partitions: Range<Int>
+    private let byteCountMax: Int
+    private let operationBytes: Int
 
-    init(partitions: Range<Int>) {
+    /// - Parameters:
+    ///   - byteCountMax: Bytes beyond which what comes goes into another message.
+    ///   - operationBytes: What every operation counts at least.
+    init(
+        partitions: Range<Int>, byteCountMax: Int = Limits.logMessageBytesMax,
+        operationBytes: Int = 0
+    ) {
+        self.operationBytes = operationBytes
         self.partitions = partitions
+        self.byteCountMax = byteCountMax
         current = LogDraft(partitions: partitions)
     }
 
@@ -81,13 +102,14 @@ struct LogDrafts {
     var since: UInt64? { isEmpty ? nil : (sealed.first ?? current).since }
 
     mutating func add(_ submission: Submission, now: UInt64) {
-        let byteCount = submission.batch.journalBytesMax
-        if !current.isEmpty, current.byteCount + byteCount > Limits.logMessageBytesMax {
+        let byteCount = max(
+            submission.batch.journalBytesMax, submission.batch.count * operationBytes)
+        if !current.isEmpty, current.byteCount + byteCount > byteCountMax {
             sealed.append(current)
             current = spare ?? LogDraft(partitions: partitions)
             spare = nil
         }
-        current.add(submission, now: now)
+        current.add(submission, byteCount: byteCount, now: now)
     }
 
     /// The oldest one, which is then no longer here; nil if there is none.

@@ -7,11 +7,16 @@ public final class Replica: Sendable {
     public let node: Node
     /// The logs, by their numbers.
     public let logs: [ReplicatedLog]
+    /// The same as others have them.
+    public let remotes: [RemoteLog]
 
-    /// - Parameter logs: Between them they order every partition of `node`.
-    public init(node: Node, logs: [ReplicatedLog]) {
+    /// - Parameters:
+    ///   - logs: Between them they order every partition of `node`.
+    ///   - remotes: The same as others have them; none if this node has all.
+    public init(node: Node, logs: [ReplicatedLog], remotes: [RemoteLog] = []) {
         self.node = node
         self.logs = logs
+        self.remotes = remotes
         precondition(logs.count <= Limits.logsMax, "too many logs")
     }
 
@@ -47,6 +52,18 @@ public final class Replica: Sendable {
         }
     }
 
+    /// The logs whose partitions can be asked here, a bit for each.
+    private var served: UInt64 {
+        logs.reduce(0) { $0 | ($1.isServing ? 1 &<< UInt64($1.number) : 0) }
+    }
+
+    /// Whether all partitions can be asked here.
+    public var servesAll: Bool { logs.allSatisfy(\.isServing) }
+
+    /// Whether a partition can be asked here.
+    @inline(__always)
+    public func serves(_ partition: Int) -> Bool { logs[log(of: partition)].isServing }
+
     /// Hands a submission's operations, but those that were executed at once, to their logs.
     ///
     /// - Parameter now: Monotonic nanoseconds.
@@ -66,10 +83,19 @@ public final class Replica: Sendable {
 
     /// The same for logs that are known, a bit for each; those without operations bring a barrier.
     public func submit(_ submission: Submission, to needed: UInt64, now: UInt64) -> Bool {
-        for log in logs where needed & 1 &<< UInt64(log.number) != 0 && log.isFull { return false }
+        // Chosen once: what is served may change at any time.
+        let here = remotes.isEmpty ? .max : served
+        for number in logs.indices where needed & 1 &<< UInt64(number) != 0 {
+            let isHere = here & 1 &<< UInt64(number) != 0
+            if isHere ? logs[number].isFull : remotes[number].isFull { return false }
+        }
         submission.logs = needed
-        for log in logs where needed & 1 &<< UInt64(log.number) != 0 {
-            log.submit(submission, now: now)
+        for number in logs.indices where needed & 1 &<< UInt64(number) != 0 {
+            if here & 1 &<< UInt64(number) != 0 {
+                logs[number].submit(submission, now: now)
+            } else {
+                remotes[number].submit(submission, now: now)
+            }
         }
         return true
     }

@@ -67,9 +67,7 @@ public final class ReplicatedLog: @unchecked Sendable {
         let bytes: [UInt8]
     }
 
-    private var applied: OperationBatch
-    private let firsts: UnsafeMutablePointer<Int>
-    private let scratch: UnsafeMutablePointer<Int64>
+    private let applied: MessageBatch
     private let writeNanosecondsMax: UInt64
 
     /// - Parameters:
@@ -92,16 +90,8 @@ public final class ReplicatedLog: @unchecked Sendable {
             state: state ?? LogState(epoch: 1, streamNanoseconds: 0))
         held.store(state != nil, ordering: .relaxed)
         producer = LogProducer(identity: makeIdentity())
-        applied = node.makeBatch()
-        firsts = .allocate(capacity: partitions.count)
-        firsts.initialize(repeating: 0, count: partitions.count)
-        scratch = .allocate(capacity: EntryReader.rowsCapacity)
+        applied = MessageBatch(node: node, partitions: partitions)
         writeNanosecondsMax = writeMillisecondsMax * 1_000_000
-    }
-
-    deinit {
-        firsts.deallocate()
-        scratch.deallocate()
     }
 
     /// How far the partitions have come.
@@ -164,6 +154,10 @@ public final class ReplicatedLog: @unchecked Sendable {
 
     private func takeOff(_ now: UInt64) {
         guard let draft = drafts.withLock({ $0.take() }) else { return }
+        guard draft.messageBytes <= Limits.logMessageBytesMax else {
+            end(draft.takeWaiters(), .messageTooLong)
+            return drafts.withLock { $0.reuse(draft) }
+        }
         let (producer, sequence) = producer.begin(now: now, fresh: makeIdentity)
         let header = LogMessage.Header(
             cluster: cluster, log: UInt32(number), epoch: follower.state.epoch,
@@ -283,8 +277,8 @@ public final class ReplicatedLog: @unchecked Sendable {
     private func mustRead(_ sequence: UInt64, _ bytes: UnsafeRawBufferPointer) -> Bool {
         guard node.hasColdSegments, sequence > follower.state.sequence else { return false }
         // What cannot be read as a message is refused in its turn.
-        guard let message = try? LogMessage(bytes), (try? gather(message)) != nil,
-            case .blocks(let blocks) = node.needs(of: applied, from: 0)
+        guard let message = try? LogMessage(bytes), (try? applied.gather(message)) != nil,
+            case .blocks(let blocks) = node.needs(of: applied.batch, from: 0)
         else { return false }
         node.read(blocks) { [onReadable] in onReadable?() }
         return true
@@ -327,34 +321,11 @@ public final class ReplicatedLog: @unchecked Sendable {
     }
 
     private func apply(_ message: LogMessage) throws(LogFollower.Halt) {
-        try gather(message)
+        try applied.gather(message)
         let isWhole = node.apply(
-            &applied, sequence: follower.state.sequence,
+            &applied.batch, sequence: follower.state.sequence,
             logTimeMilliseconds: Int64(follower.state.milliseconds))
         guard isWhole else { throw .notApplied("what it changes cannot be read from the disk") }
-    }
-
-    /// Makes a message's operations those of `applied`.
-    private func gather(_ message: LogMessage) throws(LogFollower.Halt) {
-        applied.removeAll()
-        for section in message.sections {
-            guard partitions.contains(section.partition) else {
-                throw .notApplied("partition \(section.partition) is not of this log")
-            }
-            let first = applied.count
-            firsts[section.partition - partitions.lowerBound] = first
-            do throws(EntryError) {
-                try applied.appendRequests(
-                    section.entries, partition: section.partition, scratch: scratch)
-            } catch {
-                throw .notApplied("partition \(section.partition): \(error)")
-            }
-            guard applied.count - first == section.operationCount else {
-                throw .notApplied(
-                    "partition \(section.partition): \(applied.count - first) operations instead of "
-                        + "\(section.operationCount)")
-            }
-        }
     }
 
     /// A message has come back by the log, and `applied` holds its outcomes if it counted.
@@ -364,8 +335,10 @@ public final class ReplicatedLog: @unchecked Sendable {
         flight = nil
         switch end {
         case .applied:
-            let outcomes = applied.applied
-            for waiter in waiters { waiter.end(number, partitions, outcomes, firsts: firsts) }
+            let outcomes = applied.batch.applied
+            for waiter in waiters {
+                waiter.end(number, partitions, outcomes, firsts: applied.firsts)
+            }
         case .void: self.end(waiters, .logUnavailable)
         }
     }

@@ -49,10 +49,57 @@ public final class Submission: @unchecked Sendable {
         logs = 0
     }
 
-    /// Executes the operations `range`, whole units that change nothing, here and now.
-    public func read(_ range: Range<Int>, on node: Node) {
+    /// Executes those of the operations `range`, whole units, that need not wait, here and now.
+    ///
+    /// - Parameter written: The partitions that operations of the same client before them may change: reading
+    ///   those goes through their logs, behind the changes.
+    /// - Returns: the logs that the others need, a bit for each.
+    public func route(
+        _ range: Range<Int>, _ replica: Replica, _ written: inout PartitionSet
+    ) -> UInt64 {
+        var logs: UInt64 = 0
+        var index = range.lowerBound
+        var reads = index..<index
+        while index < range.upperBound {
+            let end = batch.unitEnd(index)
+            if isReadHere(index..<end, replica, written) {
+                reads = reads.lowerBound..<end
+            } else {
+                read(reads, on: replica.node)
+                reads = end..<end
+                for member in index..<end {
+                    let partition = Int(batch.operations[member].partition)
+                    written.insert(partition)
+                    logs |= 1 &<< UInt64(replica.log(of: partition))
+                }
+            }
+            index = end
+        }
+        read(reads, on: replica.node)
+        // Deadlines that come back are told as the time that is left.
+        if logs != 0 { batch.nowMilliseconds = replica.node.nowMilliseconds() }
+        return logs
+    }
+
+    private func read(_ range: Range<Int>, on node: Node) {
+        guard !range.isEmpty else { return }
         for index in range { isLocal[index] = true }
         node.read(range, of: &batch)
+    }
+
+    /// Whether a unit changes nothing, and what it reads is here and not about to be changed; a transaction is
+    /// judged as a whole, by its log.
+    private func isReadHere(
+        _ unit: Range<Int>, _ replica: Replica, _ written: PartitionSet
+    ) -> Bool {
+        // What a node has is counted without regard to anybody.
+        if batch.operations[unit.lowerBound].kind == .countKeys { return true }
+        return unit.allSatisfy { index in
+            let operation = batch.operations[index]
+            let partition = Int(operation.partition)
+            return !operation.isWrite && operation.kind != .transaction
+                && !written.contains(partition) && replica.serves(partition)
+        }
     }
 
     /// Gives the operations of a log the outcome that nothing is known of them, or that they were not

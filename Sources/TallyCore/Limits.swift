@@ -157,6 +157,18 @@ public enum Limits {
     public static let writeMillisecondsMax: UInt64 = 10_000
     /// Time after which a message that nobody has confirmed is sent again, milliseconds.
     public static let publishRetryMilliseconds: UInt64 = 2_000
+    /// Bytes of operations that are passed on to another node in one request, about.
+    public static let forwardBytesMax = 64 << 10
+    /// Requests of one log that may be on their way to another node.
+    public static let forwardsInFlight = 4
+    /// Time after which a request that nobody has taken is sent again, milliseconds.
+    public static let forwardRetryMilliseconds: UInt64 = 50
+    /// How long a copy of a checkpoint may pause, seconds.
+    public static let copySilenceSeconds: UInt64 = 60
+    /// Bytes of one piece of a file that is copied.
+    public static let copyPieceBytes = 512 << 10
+    /// How often logs are trimmed, seconds.
+    public static let trimSeconds = 10
     /// Keys that are looked at to find those of one slot.
     public static let slotKeysLookedAt = 1_000_000
     /// How long a node may be silent before others send nobody to it, milliseconds.

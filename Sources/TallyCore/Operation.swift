@@ -232,6 +232,8 @@ public struct Outcome: Equatable, Sendable {
         case logUnavailable
         /// Whether it was, or will be, applied is not known: the log has not answered in time.
         case outcomeUnknown
+        /// It was not applied because a message with all of its command would be too long.
+        case messageTooLong
     }
 
     /// How it ended.

@@ -36,7 +36,7 @@ public struct OperationBatch: ~Copyable {
     /// Whether a change of the schema is among them.
     private(set) var changesSchema = false
     /// The time by which deadlines were judged, milliseconds since 1970; 0 where there are none.
-    public internal(set) var nowMilliseconds: Int64 = 0
+    public var nowMilliseconds: Int64 = 0
 
     private static let capacityKept = 1024
 

@@ -104,8 +104,11 @@ public struct ClusterSettings: Codable, Equatable, Sendable {
     /// The subject on which nodes tell each other of themselves.
     var nodesSubject: String { "tally.\(name).nodes" }
 
-    /// The subject on which a node is asked by others.
-    func subject(of node: NodeIdentity) -> String { "tally.\(name).node.\(node)" }
+    /// The subject on which operations are passed on to a node.
+    func forwardSubject(of node: NodeIdentity) -> String { "tally.\(name).node.\(node).forward" }
+
+    /// The subject on which a node is asked for its checkpoint.
+    func copySubject(of node: NodeIdentity) -> String { "tally.\(name).node.\(node).copy" }
 
     /// The bucket of what nodes tell each other.
     static func bucket(of name: String) -> String { "TALLY_\(name)" }
@@ -115,6 +118,12 @@ public struct ClusterSettings: Codable, Equatable, Sendable {
 
     /// The key of who is to hold what.
     static let assignmentKey = "assignment"
+
+    /// The key of up to where a log has been trimmed.
+    static func floorKey(ofLog number: Int) -> String { "floor.\(number)" }
+
+    /// The key that is there while a node's logs are to go to others.
+    static func drainKey(of node: NodeIdentity) -> String { "drain.\(node)" }
 
     /// How a log's stream is to be kept.
     func stream(_ number: Int) -> StreamConfiguration {

@@ -3,6 +3,7 @@ import NIOCore
 import TallyCluster
 import TallyCore
 import TallyNATS
+import TallyNode
 
 /// Joins one log to the stream that holds it: sends what the log hands out, and gives it what comes back.
 ///
@@ -14,7 +15,10 @@ final class LogDriver: @unchecked Sendable {
     private let jetStream: JetStream
     private let clock: any Clock
     private let logger: Logger
+    private let checkpoints: CheckpointPort
     private var isComing = false
+    /// Whether another node's checkpoint is being copied.
+    private(set) var isCopying = false
     private var notBefore: UInt64 = 0
     private var consumer: OrderedConsumer?
     /// Bytes of messages that have come and wait for what is read from the disk.
@@ -24,13 +28,16 @@ final class LogDriver: @unchecked Sendable {
 
     /// What may be on its way to this node.
     private static let credit = (messages: 1024, bytes: 32 << 20)
+    /// Messages up to which following a log is as good as copying a checkpoint.
+    private static let followedMax: UInt64 = 1_000
     private static let retryNanoseconds: UInt64 = 1_000_000_000
     private static let publishTimeout = Duration.seconds(5)
 
     init(
-        _ log: ReplicatedLog, _ settings: ClusterSettings, _ client: NATSClient, clock: any Clock,
-        logger: Logger
+        _ log: ReplicatedLog, _ settings: ClusterSettings, _ client: NATSClient,
+        checkpoints: CheckpointPort, clock: any Clock, logger: Logger
     ) {
+        self.checkpoints = checkpoints
         self.log = log
         self.settings = settings
         jetStream = JetStream(client)
@@ -49,26 +56,88 @@ final class LogDriver: @unchecked Sendable {
         if log.isHeld { start() }
     }
 
-    /// Gets a replica of the log's partitions and follows it.
+    /// Gets a replica of the log's partitions and follows it: from the log's beginning if that is there and
+    /// not far, else from another node's checkpoint.
     func acquire(_ view: ClusterView) {
         guard !isComing, clock.monotonicNanoseconds() >= notBefore else { return }
         isComing = true
         jetStream.stream(settings.stream(ofLog: log.number)) { result in
-            self.isComing = false
-            self.notBefore = self.clock.monotonicNanoseconds() + Self.retryNanoseconds
             switch result {
-            case .success(let info) where info.state.firstSequence <= 1:
-                self.logger.info("the log is followed from its beginning")
-                self.log.begin(LogState(epoch: 1, streamNanoseconds: 0))
-                self.start()
-            case .success(let info):
-                self.logger.error(
-                    "the log's beginning is gone, and nobody has it",
-                    metadata: ["first": "\(info.state.firstSequence)"])
+            case .success(let info): self.acquire(view, info)
             case .failure(let error):
                 self.logger.debug("no stream", metadata: ["reason": "\(error)"])
+                self.rest()
             }
         }
+    }
+
+    private func acquire(_ view: ClusterView, _ info: StreamInfo) {
+        let lender = lender(view, info)
+        if let lender {
+            isCopying = true
+            logger.notice("a checkpoint is copied", metadata: ["from": "\(lender)"])
+            let borrower = CheckpointBorrower(
+                client: jetStream.client, subject: settings.copySubject(of: lender),
+                port: checkpoints)
+            let (number, eventLoop) = (log.number, jetStream.client.eventLoop)
+            Task {
+                let result: Result<LandedLog, any Error>
+                do {
+                    result = .success(try await borrower.copy(log: number))
+                } catch {
+                    result = .failure(error)
+                }
+                eventLoop.execute { self.land(result) }
+            }
+        } else if info.state.firstSequence <= 1 {
+            logger.info("the log is followed from its beginning")
+            isComing = false
+            log.begin(LogState(epoch: 1, streamNanoseconds: 0))
+            start()
+        } else {
+            logger.error(
+                "the log's beginning is gone, and nobody is there who has a checkpoint",
+                metadata: ["first": "\(info.state.firstSequence)"])
+            rest()
+        }
+    }
+
+    /// The node whose checkpoint is best copied; nil if following the log is as good.
+    private func lender(_ view: ClusterView, _ info: StreamInfo) -> NodeIdentity? {
+        let holders = view.nodes.values.filter {
+            $0.node != view.own && $0.logs[log.number]?.phase == .serving
+        }
+        func durable(_ node: NodeRecord) -> UInt64 {
+            node.logs[log.number]?.durableSequence ?? 0
+        }
+        guard let best = holders.max(by: { (durable($0), $1.node) < (durable($1), $0.node) }),
+            durable(best) + 1 >= info.state.firstSequence,
+            durable(best) > Self.followedMax
+                || info.state.firstSequence > 1
+        else { return nil }
+        return best.node
+    }
+
+    private func land(_ result: Result<LandedLog, any Error>) {
+        isCopying = false
+        switch result {
+        case .success(let landed):
+            logger.notice(
+                "the checkpoint has been copied", metadata: ["sequence": "\(landed.state.sequence)"]
+            )
+            isComing = false
+            log.begin(landed.state, landed.partitions)
+            landed.end()
+            start()
+        case .failure(let error):
+            logger.warning("the copy has failed", metadata: ["reason": "\(error)"])
+            rest()
+        }
+    }
+
+    private func rest() {
+        isComing = false
+        notBefore = clock.monotonicNanoseconds() + Self.retryNanoseconds
     }
 
     /// Gives the replica up.
@@ -197,6 +266,14 @@ final class LogDriver: @unchecked Sendable {
         case .missing(let range):
             // Only what comes again to be recognised.
             if range.upperBound <= log.state.sequence { return }
+            if !log.isCaughtUp {
+                logger.warning(
+                    "the log has been trimmed beyond what this node has, which begins anew",
+                    metadata: ["missing": "\(range)"])
+                stop()
+                // Whoever places logs sees that it is missing.
+                return log.leave()
+            }
             log.stop(.missing(expected: range.lowerBound, found: range.upperBound + 1))
             halted("messages \(range) are gone")
         case .ended(let end):

@@ -64,6 +64,14 @@ final class MembershipDriver: @unchecked Sendable {
         } catch {
             preconditionFailure("a checked name refused: \(error)")
         }
+        membership.hear(own, now: clock.monotonicNanoseconds())
+    }
+
+    /// What is known at the moment.
+    var view: ClusterView {
+        membership.view(
+            now: clock.monotonicNanoseconds(),
+            silenceMaxNanoseconds: Limits.nodeSilenceMilliseconds * 1_000_000)
     }
 
     func start() {
@@ -71,9 +79,7 @@ final class MembershipDriver: @unchecked Sendable {
             subscription = try client.subscribe(settings.nodesSubject) { [weak self] in
                 self?.hear($0)
             }
-            watch = try KeyValueWatch(bucket, keys: ClusterSettings.assignmentKey) { [weak self] in
-                self?.receive($0)
-            }
+            watch = try KeyValueWatch(bucket) { [weak self] in self?.receive($0) }
         } catch {
             logger.error("cannot listen to the other nodes", metadata: ["error": "\(error)"])
         }
@@ -95,7 +101,9 @@ final class MembershipDriver: @unchecked Sendable {
     }
 
     /// Its logs are to go to others, or may come back.
-    func setDraining(_ isDraining: Bool) {
+    private func setDraining(_ isDraining: Bool) {
+        guard own.isDraining != isDraining else { return }
+        logger.notice(isDraining ? "this node's logs go to others" : "this node takes logs again")
         own.isDraining = isDraining
         speak()
     }
@@ -103,8 +111,7 @@ final class MembershipDriver: @unchecked Sendable {
     func tick() {
         let now = clock.monotonicNanoseconds()
         if now - lastSpoken >= Self.speechNanoseconds { speak() }
-        let view = membership.view(
-            now: now, silenceMaxNanoseconds: Limits.nodeSilenceMilliseconds * 1_000_000)
+        let view = view
         report(view)
         onView(view)
         // One asks for it, so that not all do; any may.
@@ -163,7 +170,10 @@ final class MembershipDriver: @unchecked Sendable {
 
     private func receive(_ event: KeyValueWatchEvent) {
         switch event {
+        case .entry(let entry) where entry.key == ClusterSettings.drainKey(of: own.node):
+            setDraining(entry.isPresent)
         case .entry(let entry):
+            guard entry.key == ClusterSettings.assignmentKey else { return }
             revision = max(revision, entry.revision)
             guard entry.isPresent else { return }
             do {
@@ -176,7 +186,9 @@ final class MembershipDriver: @unchecked Sendable {
                 logger.error(
                     "the published assignment cannot be read", metadata: ["error": "\(error)"])
             }
-        case .vanished, .current, .interrupted: return
+        case .vanished(let key):
+            if key == ClusterSettings.drainKey(of: own.node) { setDraining(false) }
+        case .current, .interrupted: return
         case .ended(let end):
             logger.error("the cluster's bucket is another one", metadata: ["reason": "\(end)"])
         }

@@ -19,15 +19,24 @@ public final class ReplicationService: Service, @unchecked Sendable {
     private let onEnd: @Sendable () -> Void
     private let isAwake = Atomic<Bool>(false)
     private var membership: MembershipDriver!
+    private let peers: PeerDriver
+    private let lender: CheckpointLender
+    private let clock: any Clock
+    private let trimmer: LogTrimmer
+    /// Up to where this node has had the logs trimmed.
+    private var floors: [Int: UInt64] = [:]
+    private var nextTrim: UInt64 = 0
 
     private static let tickInterval = TimeAmount.milliseconds(50)
 
     /// - Parameters:
     ///   - client: Started; it is closed in the end.
+    ///   - checkpoints: Its checkpoint, for others to copy, and where theirs go.
     ///   - own: What this node tells the others of itself.
     ///   - onEnd: Called, on a thread of its own, when no more clients come and the logs are still followed.
     public init(
-        _ replica: Replica, _ settings: ClusterSettings, _ client: NATSClient, own: NodeRecord,
+        _ replica: Replica, _ settings: ClusterSettings, _ client: NATSClient,
+        checkpoints: CheckpointPort, own: NodeRecord,
         clock: any Clock, logger: Logger, onEnd: @escaping @Sendable () -> Void
     ) {
         self.client = client
@@ -35,12 +44,25 @@ public final class ReplicationService: Service, @unchecked Sendable {
         self.replica = replica
         self.onEnd = onEnd
         self.logger = logger
+        self.clock = clock
+        trimmer = LogTrimmer(settings: settings, client: client, logger: logger)
         drivers = replica.logs.map {
-            LogDriver($0, settings, client, clock: clock, logger: logger)
+            LogDriver(
+                $0, settings, client, checkpoints: checkpoints, clock: clock, logger: logger)
         }
+        guard let identity = settings.logIdentity else {
+            preconditionFailure("settings without an identity passed")
+        }
+        peers = PeerDriver(
+            replica, settings, client, own: own.node, cluster: identity, clock: clock,
+            logger: logger)
+        lender = CheckpointLender(
+            client, subject: settings.copySubject(of: own.node), port: checkpoints,
+            logger: logger)
         membership = MembershipDriver(
             settings, client, own: own, clock: clock, logger: logger,
-            progress: { replica.progress }, onView: { [unowned self] in place($0) })
+            progress: { [unowned self] in progress }, onView: { [unowned self] in place($0) })
+        replica.setView(membership.view)
     }
 
     /// There is something to send. From any thread.
@@ -49,6 +71,7 @@ public final class ReplicationService: Service, @unchecked Sendable {
         client.eventLoop.execute {
             self.isAwake.store(false, ordering: .sequentiallyConsistent)
             for driver in self.drivers { driver.poll() }
+            self.peers.poll()
         }
     }
 
@@ -57,6 +80,8 @@ public final class ReplicationService: Service, @unchecked Sendable {
         client.eventLoop.execute {
             for driver in self.drivers { driver.startIfHeld() }
             self.membership.start()
+            self.peers.start()
+            self.lender.start()
         }
         let ticks = client.eventLoop.scheduleRepeatedTask(
             initialDelay: Self.tickInterval, delay: Self.tickInterval
@@ -67,20 +92,47 @@ public final class ReplicationService: Service, @unchecked Sendable {
         ticks.cancel()
         client.eventLoop.execute {
             self.membership.stop()
+            self.peers.stop()
+            self.lender.stop()
             for driver in self.drivers { driver.stop() }
         }
         try? await client.close().get()
+    }
+
+    /// How far this node has come with its logs, those on their way here included.
+    private var progress: [Int: NodeRecord.Progress] {
+        var progress = replica.progress
+        for driver in drivers where driver.isCopying {
+            progress[driver.number] = NodeRecord.Progress(
+                phase: .copying, sequence: 0, durableSequence: 0)
+        }
+        return progress
+    }
+
+    private func considerTrimming(_ view: ClusterView) {
+        let now = clock.monotonicNanoseconds()
+        guard now >= nextTrim else { return }
+        nextTrim = now + UInt64(Limits.trimSeconds) * 1_000_000_000
+        for log in 0..<settings.logs where view.isPrimary(log) {
+            guard let floor = TrimRule.floor(log, copies: settings.copies, view),
+                floor > floors[log, default: 0]
+            else { continue }
+            floors[log] = floor
+            Task { await trimmer.trim(log, to: floor) }
+        }
     }
 
     private func tick() {
         replica.takeCutIfWanted()
         for driver in drivers { driver.tick() }
         membership.tick()
+        peers.tick()
     }
 
     /// Acts on who is to hold what.
     private func place(_ view: ClusterView) {
         replica.setView(view)
+        considerTrimming(view)
         for driver in drivers {
             switch PlacementStep.due(driver.number, isHeld: driver.isHeldOrComing, view) {
             case .none: continue

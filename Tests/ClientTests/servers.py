@@ -231,7 +231,8 @@ class ClusterNode(Server):
 class ClusterUnderTest:
     """Three brokers and three nodes."""
 
-    def __init__(self, directory, logs=4, count=3):
+    def __init__(self, directory, logs=4, count=3, copies=3, absence_seconds=300, flags=()):
+        self.directory = directory
         ports = [free_port() for _ in range(3)]
         routes = [free_port() for _ in range(3)]
         self.brokers = [
@@ -239,9 +240,10 @@ class ClusterUnderTest:
                    routes[number], routes)
             for number in range(3)]
         self.addresses = ",".join(f"nats://127.0.0.1:{port}" for port in ports)
-        self.logs = logs
+        self.logs, self.copies, self.absence_seconds = logs, copies, absence_seconds
         self.nodes = [
-            ClusterNode(directory / f"node{number}", self.addresses) for number in range(count)]
+            ClusterNode(directory / f"node{number}", self.addresses, *flags)
+            for number in range(count)]
 
     def start(self):
         for broker in self.brokers:
@@ -252,8 +254,44 @@ class ClusterUnderTest:
         self.heal()
 
     def _is_made(self):
-        made = run_tally("cluster", "init", "--nats", self.addresses, "--logs", self.logs)
+        made = run_tally(
+            "cluster", "init", "--nats", self.addresses, "--logs", self.logs, "--copies",
+            self.copies, "--absence-seconds", self.absence_seconds)
         return made.returncode == 0
+
+    def add_node(self, *flags):
+        """One more node, which runs."""
+        node = ClusterNode(
+            self.directory / f"node{len(self.nodes)}", self.addresses, *flags)
+        self.nodes.append(node)
+        node.start().wait_until_ready()
+        return node
+
+    def slots(self, node):
+        """The map that a node tells clients: the ranges of slots and their masters' ports."""
+        return {
+            (begin, end): [server[1] for server in servers]
+            for begin, end, *servers in node.client().execute_command("CLUSTER", "SLOTS")}
+
+    def wait_until_placed(self, masters=None):
+        """Waits until every node that runs tells the same map of all slots."""
+        def are_placed():
+            maps = [self._slot_list(node) for node in self.nodes if node.is_running]
+            covered = sum(end - begin + 1 for begin, end, _ in maps[0])
+            ports = {port for _, _, port in maps[0]}
+            return covered == 16384 and all(each == maps[0] for each in maps) and (
+                masters is None or len(ports) == masters)
+        wait_until(are_placed, "all nodes to tell one map of all slots", 60)
+
+    def _slot_list(self, node):
+        slots = redis.Redis(port=node.port).connection_pool.get_connection()
+        try:
+            slots.send_command("CLUSTER", "SLOTS")
+            return [(begin, end, servers[0][1]) for begin, end, *servers in slots.read_response()]
+        except redis.ResponseError:
+            return [(0, 0, 0)]
+        finally:
+            slots.disconnect()
 
     def heal(self):
         """Starts what does not run, and waits until writes are taken everywhere."""

@@ -142,7 +142,7 @@ private struct Plan {
             ?? best(light) ?? free.min { load($0) < load($1) }?.node
     }
 
-    /// Moves copies from nodes with more than their share to those with less.
+    /// Moves copies from nodes that have two more than others, or more, to those.
     mutating func even() {
         while let move = move() {
             remove(move.from, from: move.log)
@@ -152,8 +152,8 @@ private struct Plan {
     }
 
     private func move() -> (log: Int, from: NodeIdentity, to: NodeIdentity)? {
-        for from in candidates where load(from) > share {
-            for to in candidates where load(to) < share {
+        for from in candidates {
+            for to in candidates where load(from) > load(to) + 1 {
                 for log in 0..<logCount where canMove(log, from.node, to.node) {
                     return (log, from.node, to.node)
                 }

@@ -45,6 +45,34 @@ final class CheckpointExchange: Sendable {
 
     /// Wakes the checkpointer's thread.
     let wakeUp = WakeUp()
+    /// What others may copy.
+    let library = CheckpointLibrary()
+    /// What has been copied from another node and is to become part of this one.
+    private let arrivals = Locked<[CheckpointArrival]>([])
+    /// Arrivals that are on disk and not yet part of the node.
+    private let landing = Atomic<Int>(0)
+
+    /// A log's partitions have been copied.
+    func add(_ arrival: CheckpointArrival) {
+        arrivals.withLock { $0.append(arrival) }
+        wakeUp.signal()
+    }
+
+    var hasArrival: Bool { arrivals.withLock { !$0.isEmpty } }
+
+    func takeArrival() -> CheckpointArrival? {
+        arrivals.withLock { $0.isEmpty ? nil : $0.removeFirst() }
+    }
+
+    /// Whether some arrival is on disk and not yet part of the node: no cut may be taken meanwhile.
+    var isLanding: Bool { landing.load(ordering: .acquiring) > 0 }
+
+    func beginLanding() { landing.wrappingAdd(1, ordering: .acquiringAndReleasing) }
+
+    func endLanding() {
+        landing.wrappingSubtract(1, ordering: .acquiringAndReleasing)
+        wakeUp.signal()
+    }
 
     // MARK: Everybody's side
 

@@ -89,8 +89,9 @@ public final class CheckpointThread<D: Disk>: Sendable {
             node.checkpoints.wakeUp.sleep(nanoseconds: Self.pollNanoseconds) {
                 isStopping.load(ordering: .sequentiallyConsistent)
                     || node.checkpoints.isRequested || node.imports.hasRequest
-                    || node.checkpoints.hasBackupRequest
+                    || node.checkpoints.hasBackupRequest || node.checkpoints.hasArrival
             }
+            while let arrival = node.checkpoints.takeArrival() { checkpointer.land(arrival) }
             if let path = node.checkpoints.takeBackupRequest() { makeBackup(path) }
             while let request = node.imports.takeRequest() {
                 let status = checkpointer.importer.run(request)
@@ -100,6 +101,12 @@ public final class CheckpointThread<D: Disk>: Sendable {
             }
             scrub(&lastScrub)
             let isAsked = node.checkpoints.takeRequest()
+            if node.checkpoints.isLanding {
+                // What has landed must be in the node before a cut is taken.
+                if isAsked { node.checkpoints.request() }
+                pause(Self.waitNanoseconds)
+                continue
+            }
             guard !isStopping.load(ordering: .sequentiallyConsistent),
                 isAsked
                     || clock.monotonicNanoseconds() >= notBefore && isDue(since: lastNanoseconds)

@@ -32,11 +32,13 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     private let epoch: UInt32
     /// The manifest on disk.
     private var published: Manifest? {
-        didSet { publishedNumbers = Set(published?.segments.map(\.number) ?? []) }
+        didSet {
+            publishedNumbers = Set(published?.segments.map(\.number) ?? [])
+            if let published { node.checkpoints.library.publish(published) }
+        }
     }
     /// The files that it names.
     private var publishedNumbers: Set<UInt64> = []
-    private var nextNumber: UInt64
     /// The node's progress that the manifest reflects.
     private var heldProgress: UInt64 = 0
     /// Files that were written and that no manifest names yet.
@@ -101,10 +103,13 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         self.epoch = epoch
         self.published = published
         publishedNumbers = Set(published?.segments.map(\.number) ?? [])
-        self.nextNumber = nextNumber
+        node.checkpoints.library.setNextSegment(nextNumber)
         self.hasher = hasher
         self.filterBits = filterBits
-        if let published { noteFinished(published) }
+        if let published {
+            noteFinished(published)
+            node.checkpoints.library.publish(published)
+        }
         if node.logCount == 0 { heldProgress = published?.position.sequence ?? 0 }
     }
 
@@ -286,8 +291,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         _ segment: Segment, _ written: inout [UInt64], _ failure: inout CheckpointError?
     ) -> Segment {
         guard failure == nil else { return segment }
-        let number = nextNumber
-        nextNumber += 1
+        let number = node.checkpoints.library.takeSegmentNumber()
         do throws(DiskError) {
             try CheckpointFiles.writeSegment(segment.bytes, number: number, on: disk)
         } catch {
@@ -308,6 +312,66 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         }
         guard segment.isOfColdOrigin, node.memoryBytesMax != nil else { return segment }
         return segment.cooled(filterBits: filterBits, hasher: hasher)
+    }
+
+    // MARK: Arrivals
+
+    /// Makes a log's partitions, copied from another node, part of the checkpoint. Between two rounds.
+    func land(_ arrival: CheckpointArrival) {
+        do throws(StorageError) {
+            let (manifest, boxes) = try open(arrival)
+            node.checkpoints.beginLanding()
+            do throws(DiskError) {
+                try CheckpointFiles.replaceManifest(manifest, on: disk)
+            } catch {
+                node.checkpoints.endLanding()
+                throw .disk(error)
+            }
+            published = manifest
+            noteFinished(manifest)
+            guard let held = manifest.logs[arrival.log] else {
+                preconditionFailure("an arrival without its log")
+            }
+            arrival.landed(
+                .success(
+                    LandedLog(
+                        state: held.state, partitions: PartitionSetAside(boxes),
+                        onInstalled: { [node] in node.checkpoints.endLanding() })))
+        } catch {
+            arrival.landed(.failure(error))
+        }
+    }
+
+    private func open(
+        _ arrival: CheckpointArrival
+    ) throws(StorageError) -> (Manifest, [PartitionBox]) {
+        guard var manifest = published, let held = arrival.manifest.logs[arrival.log],
+            arrival.manifest.identity == identity,
+            arrival.manifest.logCount == manifest.logCount,
+            arrival.manifest.partitions.count == manifest.partitions.count
+        else { throw .foreign(file: "manifest") }
+        let width = manifest.partitions.count / manifest.logCount
+        let range = (arrival.log * width)..<((arrival.log + 1) * width)
+        manifest.logs[arrival.log] = held
+        for index in range {
+            manifest.partitions[index] = arrival.manifest.partitions[index]
+            manifest.onceFloors[index] = arrival.manifest.onceFloors[index]
+        }
+        manifest.position.sequence = manifest.logs.values.reduce(0) { $0 + $1.state.sequence }
+        manifest.logTimeMilliseconds = max(
+            manifest.logTimeMilliseconds, arrival.manifest.logTimeMilliseconds)
+        manifest.createdMilliseconds = clock.wallMilliseconds()
+        manifest.nextSegment = node.checkpoints.library.nextSegment
+        var damage: [String] = []
+        var boxes: [PartitionBox] = []
+        for index in range {
+            boxes.append(
+                try LoadedCheckpoint.partition(
+                    index, of: manifest, disk, hasher,
+                    node.memoryBytesMax == nil ? .hot : .cold, &damage))
+        }
+        if let first = damage.first { throw .damagedFile("a copied segment", reason: first) }
+        return (manifest, boxes)
     }
 
     // MARK: Scrubbing
@@ -362,14 +426,18 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
                 sequence: isFollower ? states.reduce(0) { $0 + $1.sequence } : round.sequence),
             logTimeMilliseconds: isFollower
                 ? states.map(\.milliseconds).max() ?? 0 : node.checkpoints.cutLogTimeMilliseconds,
-            createdMilliseconds: clock.wallMilliseconds(), nextSegment: nextNumber,
+            createdMilliseconds: clock.wallMilliseconds(),
+            nextSegment: node.checkpoints.library.nextSegment,
             schema: round.schema, partitions: round.tables, onceFloors: round.onceFloors,
             logCount: node.logCount, logs: round.logs, nodeName: published?.nodeName ?? "")
         try CheckpointFiles.replaceManifest(manifest, on: disk)
         let kept = Set(manifest.segments.map(\.number))
-        let obsolete = unpublished.union(published?.segments.map(\.number) ?? [])
+        let lent = node.checkpoints.library.lent(now: clock.monotonicNanoseconds())
+        let unnamed = unpublished.union(published?.segments.map(\.number) ?? [])
             .subtracting(kept)
-        unpublished = []
+        let obsolete = unnamed.subtracting(lent)
+        // What others are copying goes with a later checkpoint.
+        unpublished = unnamed.intersection(lent)
         published = manifest
         heldProgress = round.sequence
         if !isFollower { node.checkpoints.setTrimFloor(round.sequence) }

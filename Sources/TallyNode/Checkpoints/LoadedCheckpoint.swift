@@ -32,33 +32,41 @@ struct LoadedCheckpoint {
         }
         var boxes: [PartitionBox] = []
         var damage: [String] = []
-        for (index, tables) in manifest.partitions.enumerated() {
-            let origin = manifest.origin(ofPartition: index)
-            let box = PartitionBox(
-                Partition(
-                    place: PartitionPlace(number: index, count: manifest.partitions.count),
-                    hasher: hasher, schema: origin.schema, sequence: origin.sequence))
-            box.partition.isJournalled = manifest.logCount == 0
-            box.partition.isPresent = origin.isHeld
-            box.partition.load(
-                floorMilliseconds: manifest.onceFloors[index],
-                logTimeMilliseconds: manifest.logTimeMilliseconds)
-            for table in tables {
-                var segments: [Segment] = []
-                for file in table.segments {
-                    let loader = SegmentLoader(
-                        disk: disk, manifest: manifest, partition: index, family: table.family)
-                    segments.append(try loader.load(file, mode, &damage))
-                }
-                guard box.partition.load(segments, family: table.family) else {
-                    throw .damagedFile(
-                        "manifest", reason: "no family has the number \(table.family)")
-                }
-            }
-            boxes.append(box)
+        for index in manifest.partitions.indices {
+            boxes.append(try Self.partition(index, of: manifest, disk, hasher, mode, &damage))
         }
         partitions = boxes
         self.damage = damage
+    }
+
+    /// Reads one partition.
+    static func partition<D: Disk>(
+        _ index: Int, of manifest: Manifest, _ disk: D, _ hasher: KeyHasher, _ mode: Mode,
+        _ damage: inout [String]
+    ) throws(StorageError) -> PartitionBox {
+        let origin = manifest.origin(ofPartition: index)
+        let box = PartitionBox(
+            Partition(
+                place: PartitionPlace(number: index, count: manifest.partitions.count),
+                hasher: hasher, schema: origin.schema, sequence: origin.sequence))
+        box.partition.isJournalled = manifest.logCount == 0
+        box.partition.isPresent = origin.isHeld
+        box.partition.load(
+            floorMilliseconds: manifest.onceFloors[index],
+            logTimeMilliseconds: manifest.logTimeMilliseconds)
+        for table in manifest.partitions[index] {
+            var segments: [Segment] = []
+            for file in table.segments {
+                let loader = SegmentLoader(
+                    disk: disk, manifest: manifest, partition: index, family: table.family)
+                segments.append(try loader.load(file, mode, &damage))
+            }
+            guard box.partition.load(segments, family: table.family) else {
+                throw .damagedFile(
+                    "manifest", reason: "no family has the number \(table.family)")
+            }
+        }
+        return box
     }
 
     /// Whether the journal that was found goes with this checkpoint.

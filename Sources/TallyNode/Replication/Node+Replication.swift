@@ -51,7 +51,14 @@ extension Node {
             locks[lock].withLock { _ in
                 let partition = Int(batch.operations[start].partition)
                 guard partitions.partition(partition).pointee.isPresent else {
-                    for index in start..<end { batch.refuse(index, .logUnavailable) }
+                    for index in start..<end {
+                        if batch.operations[index].kind == .countKeys {
+                            batch.outcomes[index] = Outcome(
+                                .applied, wasPresent: false, value: 0)
+                        } else {
+                            batch.refuse(index, .logUnavailable)
+                        }
+                    }
                     return
                 }
                 apply(

@@ -33,6 +33,8 @@ public struct ReplicaOpening<D: Disk> {
     public let residency: Residency
     /// Brings the state to the disk from time to time.
     public let checkpointer: Checkpointer<D>
+    /// Lends its files to other nodes, and takes theirs in.
+    public let copies: CheckpointCopies<D>
     /// The checkpoint that was found, or an empty one.
     public let manifest: Manifest
     /// What of its files is damaged; everything else is served.
@@ -85,6 +87,7 @@ public struct ReplicaOpening<D: Disk> {
             hasher: hasher, filterBits: configuration.filterBits)
         residency = Residency(
             node: node, clock: clock, hasher: hasher, filterBits: configuration.filterBits)
+        copies = CheckpointCopies(node: node, disk: disk, clock: clock)
         self.manifest = manifest
         damage = checkpoint.damage
     }

@@ -12,7 +12,7 @@ extension CommandProcessor {
     ///   if there is none, nothing was done because the logs have too much to do.
     mutating func launch(_ replica: Replica) -> Bool {
         let begun = server.clock.monotonicNanoseconds()
-        guard batch.changesAnything else {
+        guard batch.changesAnything || !replica.servesAll else {
             node.read(0..<batch.count, of: &batch)
             encodeGathered(since: begun)
             return true
@@ -84,12 +84,22 @@ extension CommandProcessor {
     /// Why the batch's operations from `first` on cannot go through a cluster's logs; they are then gone from
     /// the batch. Nil if they can, or if the node is alone.
     @inline(__always)
-    mutating func placementRefusal(from first: Int) -> Refusal? {
-        server.replica == nil ? nil : refusalOfPlacement(from: first)
+    mutating func placementRefusal(from first: Int, _ session: borrowing Session) -> Refusal? {
+        guard let replica = server.replica else { return nil }
+        return refusalOfPlacement(from: first, replica, session)
     }
 
     @inline(never)
-    private mutating func refusalOfPlacement(from first: Int) -> Refusal? {
+    private mutating func refusalOfPlacement(
+        from first: Int, _ replica: Replica, _ session: borrowing Session
+    ) -> Refusal? {
+        if session.isClusterClient, !replica.servesAll, let view = replica.view,
+            let slot = slotElsewhere(first..<batch.count, replica),
+            let refusal = redirection(slot, view, session)
+        {
+            batch.removeLast(to: first)
+            return refusal
+        }
         var index = first
         while index < batch.count {
             let end = batch.unitEnd(index)
@@ -102,6 +112,22 @@ extension CommandProcessor {
             index = end
         }
         return nil
+    }
+
+    /// The slot of a command's operations if they are all on plain keys of one slot, which others serve; records
+    /// of integer keys have none.
+    private func slotElsewhere(_ operations: Range<Int>, _ replica: Replica) -> Int? {
+        var slot: Int?
+        for index in operations where batch.operations[index].kind != .transaction {
+            let operation = batch.operations[index]
+            guard operation.family == 0, operation.namesKey, operation.kind != .countKeys,
+                !replica.serves(Int(operation.partition))
+            else { return nil }
+            let own = Int(Slot(of: operation.keyBytes).index)
+            guard slot == nil || slot == own else { return nil }
+            slot = own
+        }
+        return slot
     }
 
     /// Whether operations that are applied as one depend on each other.

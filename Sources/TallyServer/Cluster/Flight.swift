@@ -47,7 +47,7 @@ final class Flight: @unchecked Sendable {
             let client = planned.stretches[index].client
             let earlier = (0..<index).last { planned.stretches[$0].client === client }
             var written = earlier.map { self.written[$0] } ?? PartitionSet()
-            let logs = route(ranges[index], replica, &written)
+            let logs = submission.route(ranges[index], replica, &written)
             waiting.append(logs | (earlier.map { waiting[$0] } ?? 0))
             self.written.append(written)
         }
@@ -69,45 +69,6 @@ final class Flight: @unchecked Sendable {
         // Those that have no operations.
         while starts.count <= planned.stretches.count { starts.append(index) }
         return planned.stretches.indices.map { starts[$0]..<starts[$0 + 1] }
-    }
-
-    /// - Parameter written: The partitions that the same client's commands before them may change.
-    /// - Returns: the logs that the operations need.
-    private func route(
-        _ range: Range<Int>, _ replica: Replica, _ written: inout PartitionSet
-    ) -> UInt64 {
-        var logs: UInt64 = 0
-        var index = range.lowerBound
-        var reads = index..<index
-        while index < range.upperBound {
-            let end = submission.batch.unitEnd(index)
-            let unit = index..<end
-            if isRead(unit), !unit.contains(where: { written.contains(partition($0)) }) {
-                reads = reads.lowerBound..<end
-            } else {
-                if !reads.isEmpty { submission.read(reads, on: replica.node) }
-                reads = end..<end
-                for member in unit {
-                    written.insert(partition(member))
-                    logs |= 1 &<< UInt64(replica.log(of: partition(member)))
-                }
-            }
-            index = end
-        }
-        if !reads.isEmpty { submission.read(reads, on: replica.node) }
-        return logs
-    }
-
-    private func partition(_ index: Int) -> Int {
-        Int(submission.batch.operations[index].partition)
-    }
-
-    /// Whether a unit changes nothing; one that is a transaction is judged as a whole, by its log.
-    private func isRead(_ unit: Range<Int>) -> Bool {
-        unit.allSatisfy {
-            !submission.batch.operations[$0].isWrite
-                && submission.batch.operations[$0].kind != .transaction
-        }
     }
 
     // MARK: Landing
@@ -143,22 +104,5 @@ final class Flight: @unchecked Sendable {
         planned.removeAll()
         waiting.removeAll(keepingCapacity: true)
         connections.removeAll(keepingCapacity: true)
-    }
-}
-
-/// A set of partitions.
-struct PartitionSet {
-    private var words = InlineArray<16, UInt64>(repeating: 0)
-
-    init() {
-        precondition(Limits.partitionsMax <= 16 * 64, "partition set too small")
-    }
-
-    mutating func insert(_ partition: Int) {
-        words[partition &>> 6] |= 1 &<< UInt64(partition & 63)
-    }
-
-    func contains(_ partition: Int) -> Bool {
-        words[partition &>> 6] & 1 &<< UInt64(partition & 63) != 0
     }
 }

@@ -71,7 +71,7 @@ extension CommandProcessor {
             batch.removeLast(to: first)
             throw Self.notToBeRemembered
         }
-        if let refusal = placementRefusal(from: first) { throw refusal }
+        if let refusal = placementRefusal(from: first, session) { throw refusal }
         if let waiting = dispatchWhereCold(first: first, owner, &session) { return waiting }
         // If the request is refused, so is each of its operations.
         note(plan, owner, &session, behind: header)

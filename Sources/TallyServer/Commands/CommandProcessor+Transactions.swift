@@ -102,7 +102,7 @@ extension CommandProcessor {
             arguments = CommandArguments()
             return Dispatch(reject(owner, Self.notToBeRemembered, &session))
         }
-        if let refusal = placementRefusal(from: first) {
+        if let refusal = placementRefusal(from: first, session) {
             endTransaction(&session)
             arguments = CommandArguments()
             return Dispatch(reject(owner, refusal, &session))

@@ -49,6 +49,9 @@ struct CommandProcessor: ~Copyable {
     /// Whether the batch changes the schema, so that no further command can be read before `flush`.
     var changesSchema = false
 
+    /// Journal bytes of commands that are executed together, about.
+    private let batchBytesMax: Int
+
     /// Commands that are executed together at most.
     private static var batchCountMax: Int { 512 }
     /// Plans for which there is room to begin with.
@@ -79,6 +82,7 @@ struct CommandProcessor: ~Copyable {
         statistics = server.makeCommandStatistics()
         catalog = FamilyCatalog(Schema(), version: 0)
         planned = PlannedReplies(capacity: Self.planCapacity)
+        batchBytesMax = server.replica == nil ? .max : Limits.logMessageBytesMax / 4
         deliveries.reserveCapacity(64)
     }
 
@@ -175,7 +179,7 @@ struct CommandProcessor: ~Copyable {
             }
             offset &+= byteCount
             if planned.count >= Self.batchCountMax || batch.count >= Self.batchCountMax
-                || !arguments.areInPlace || changesSchema
+                || !arguments.areInPlace || changesSchema || batch.journalBytesMax > batchBytesMax
             {
                 guard flush() else { return Progress(consumedBytes: offset, stop: .journalBusy) }
             }
@@ -258,7 +262,7 @@ struct CommandProcessor: ~Copyable {
                 guard beginSchemaChange() else { return .busy }
             }
             plan = try planOperations(id, index)
-            if let refusal = placementRefusal(from: first) { throw refusal }
+            if let refusal = placementRefusal(from: first, session) { throw refusal }
         } catch {
             session.transaction?.isBroken = true
             return Dispatch(reject(owner, id == .execute ? aborted(&session) : error, &session))

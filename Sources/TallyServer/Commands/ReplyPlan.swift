@@ -335,6 +335,9 @@ extension ReplyWriter {
                 + "changed, try again later"
         case .outcomeUnknown:
             return "UNKNOWN The log has not answered in time: the change may or may not be made"
+        case .messageTooLong:
+            return "ERR this command is too long for one message of a log, "
+                + "\(Limits.logMessageBytesMax) bytes: name fewer keys at a time"
         case .memoryFull: return "OOM command not allowed when used memory > 'maxmemory'."
         case .journalFull:
             return "MISCONF The journal's disk is full. Commands that may modify the data set are "

@@ -64,7 +64,13 @@ struct ClusterServer {
                 })
         }
         node = opening.node
-        let replica = Replica(node: node, logs: logs)
+        let life = ProducerIdentity(milliseconds: clock.wallMilliseconds(), random: random)
+        let remotes = (0..<cluster.logs).map { number in
+            RemoteLog(
+                number: number, partitions: data.partitions(ofLog: number), cluster: identity,
+                node: opening.node, identity: life)
+        }
+        let replica = Replica(node: node, logs: logs, remotes: remotes)
         self.replica = replica
         let target = LogTarget(replica, clock: clock, isCovered: { _ in true })
         let threads = BackgroundThreads(
@@ -84,7 +90,8 @@ struct ClusterServer {
                 tlsPort: settings.announceTLSPort ?? settings.tlsPort),
             zone: settings.zone, version: ServerIdentity.version)
         let replication = ReplicationService(
-            replica, cluster, client, own: own, clock: clock, logger: logger,
+            replica, cluster, client, checkpoints: CheckpointPort(opening.copies), own: own,
+            clock: clock, logger: logger,
             onEnd: { threads.stop() })
         target.onSubmitted = { replication.wakeUp() }
         self.replication = replication

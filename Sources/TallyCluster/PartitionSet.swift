@@ -1,0 +1,21 @@
+import TallyCore
+
+/// A set of partitions.
+public struct PartitionSet: Sendable {
+    private var words = InlineArray<16, UInt64>(repeating: 0)
+
+    /// No partitions.
+    public init() {
+        precondition(Limits.partitionsMax <= 16 * 64, "partition set too small")
+    }
+
+    /// Adds a partition.
+    public mutating func insert(_ partition: Int) {
+        words[partition &>> 6] |= 1 &<< UInt64(partition & 63)
+    }
+
+    /// Whether a partition is one of them.
+    public func contains(_ partition: Int) -> Bool {
+        words[partition &>> 6] & 1 &<< UInt64(partition & 63) != 0
+    }
+}

@@ -1,0 +1,150 @@
+import NIOCore
+import NIOFoundationCompat
+import NIOPosix
+import TallyCluster
+import TallyCore
+import TallyNATS
+import TallyNode
+import TallyStorage
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
+/// Why a log's partitions could not be copied.
+enum CopyError: Error, CustomStringConvertible {
+    case refused(String)
+    case unreadable
+
+    var description: String {
+        switch self {
+        case .refused(let reason): reason
+        case .unreadable: "the answer cannot be understood"
+        }
+    }
+}
+
+/// Copies a log's partitions from another node's checkpoint.
+struct CheckpointBorrower: Sendable {
+    let client: NATSClient
+    /// Where the other node is asked.
+    let subject: String
+    let port: CheckpointPort
+
+    private static let timeout = Duration.seconds(10)
+    private static let attemptsMax = 5
+
+    /// Copies all files and makes them part of this node's checkpoint.
+    func copy(log: Int) async throws -> LandedLog {
+        var lent = try await ask(.lend(log: log))
+        guard let loan = lent.readInteger(as: UInt64.self) else { throw CopyError.unreadable }
+        let manifest = try lent.withUnsafeReadableBytes {
+            try Manifest($0, file: "the other node's manifest")
+        }
+        do {
+            let landed = try await port.take(log, manifest) { file, offset, byteCount in
+                try await ask(
+                    .read(loan: loan, file: file, offset: offset, byteCount: byteCount))
+            }
+            _ = try? await ask(.giveBack(loan: loan))
+            return landed
+        } catch {
+            _ = try? await ask(.giveBack(loan: loan))
+            throw error
+        }
+    }
+
+    /// Asks, and again if nothing comes back.
+    private func ask(_ request: CopyRequest) async throws -> ByteBuffer {
+        let bytes = try JSONEncoder().encodeAsByteBuffer(request, allocator: .init())
+        var attempts = 0
+        while true {
+            do {
+                let message = try await client.request(
+                    bytes, subject: subject, timeout: Self.timeout)
+                var answer = message.payload
+                guard let first = answer.readInteger(as: UInt8.self),
+                    let kind = CopyAnswer(rawValue: first)
+                else { throw CopyError.unreadable }
+                if kind == .refused { throw CopyError.refused(String(buffer: answer)) }
+                return answer
+            } catch let error as NATSRequestError {
+                attempts += 1
+                guard attempts < Self.attemptsMax else { throw error }
+                try await Task.sleep(for: .milliseconds(200 * attempts))
+            }
+        }
+    }
+}
+
+/// Takes another node's files in.
+struct CheckpointTaking<D: Disk>: Sendable {
+    private let copies: CheckpointCopies<D>
+
+    init(_ copies: CheckpointCopies<D>) { self.copies = copies }
+
+    /// - Parameter piece: Fetches a piece of the other node's file: its number, where, and how long.
+    func take(
+        log: Int, _ manifest: Manifest, _ piece: (UInt64, Int, Int) async throws -> ByteBuffer
+    ) async throws -> LandedLog {
+        var taken: [UInt64] = []
+        var here = manifest
+        do {
+            for (partition, tables) in manifest.partitions.enumerated() {
+                var named: [Manifest.Table] = []
+                for table in tables {
+                    var segments: [Manifest.Segment] = []
+                    for segment in table.segments {
+                        let incoming = try await onDisk { try copies.makeFile() }
+                        taken.append(incoming.number)
+                        try await fetch(segment, into: incoming, piece)
+                        segments.append(
+                            try await onDisk {
+                                try copies.finish(
+                                    incoming, segment, of: manifest, partition: partition,
+                                    family: table.family)
+                            })
+                    }
+                    named.append(Manifest.Table(family: table.family, segments: segments))
+                }
+                here.partitions[partition] = named
+            }
+            let renamed = here
+            return try await withCheckedThrowingContinuation { continuation in
+                copies.add(log: log, renamed) { continuation.resume(with: $0) }
+            }
+        } catch {
+            let numbers = taken
+            _ = try? await onDisk { copies.discard(numbers) }
+            throw error
+        }
+    }
+
+    private func fetch(
+        _ segment: Manifest.Segment, into incoming: CheckpointCopies<D>.Incoming,
+        _ piece: (UInt64, Int, Int) async throws -> ByteBuffer
+    ) async throws {
+        var offset = 0
+        let byteCount = Int(segment.byteCount)
+        while offset < byteCount {
+            let bytes = try await piece(
+                segment.number, offset, min(Limits.copyPieceBytes, byteCount - offset))
+            guard bytes.readableBytes > 0 else {
+                throw CopyError.refused("a file is shorter than the manifest says")
+            }
+            let at = offset
+            try await onDisk {
+                try bytes.withUnsafeReadableBytes { try incoming.write($0, at: at) }
+            }
+            offset += bytes.readableBytes
+        }
+    }
+
+    private func onDisk<Value: Sendable>(
+        _ body: @escaping @Sendable () throws -> Value
+    ) async throws -> Value {
+        try await NIOThreadPool.singleton.runIfActive(body)
+    }
+}

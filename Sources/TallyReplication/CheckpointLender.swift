@@ -1,0 +1,130 @@
+import Logging
+import NIOCore
+import NIOFoundationCompat
+import NIOPosix
+import TallyCluster
+import TallyNATS
+public import TallyNode
+public import TallyStorage
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
+
+/// What a node asks another one for its checkpoint.
+enum CopyRequest: Codable {
+    /// To lend the files of a log's partitions.
+    case lend(log: Int)
+    /// A piece of a lent file.
+    case read(loan: UInt64, file: UInt64, offset: Int, byteCount: Int)
+    /// Nothing more.
+    case giveBack(loan: UInt64)
+}
+
+/// Answers of a lender: a byte, and what follows it.
+enum CopyAnswer: UInt8 {
+    /// The loan's number, u64, and a manifest; or a piece of a file.
+    case granted = 0
+    /// Why not, as text.
+    case refused = 1
+}
+
+/// A node's checkpoint, as far as sending and taking in its files goes.
+public struct CheckpointPort: Sendable {
+    let lend: @Sendable (Int) -> (loan: UInt64, manifest: Manifest)?
+    let read: @Sendable (UInt64, UInt64, Int, Int) throws(DiskError) -> [UInt8]?
+    let giveBack: @Sendable (UInt64) -> Void
+    let take:
+        @Sendable (
+            _ log: Int, _ manifest: Manifest,
+            _ pieces: (UInt64, Int, Int) async throws -> ByteBuffer
+        ) async throws -> LandedLog
+
+    /// The checkpoint that `copies` lends and takes in.
+    public init<D: Disk>(_ copies: CheckpointCopies<D>) {
+        lend = { copies.lend(log: $0) }
+        read = { (loan, file, offset, byteCount) throws(DiskError) in
+            try copies.read(loan: loan, file: file, offset: offset, byteCount: byteCount)
+        }
+        giveBack = { copies.giveBack(loan: $0) }
+        take = { try await CheckpointTaking(copies).take(log: $0, $1, $2) }
+    }
+}
+
+/// Lends a node's checkpoint to others that are to hold its logs.
+///
+/// On the client's loop; reads files elsewhere.
+final class CheckpointLender: @unchecked Sendable {
+    // Sendable because it is touched only on the loop.
+    private let client: NATSClient
+    private let subject: String
+    private let port: CheckpointPort
+    private let logger: Logger
+    private var subscription: NATSSubscription?
+
+    init(_ client: NATSClient, subject: String, port: CheckpointPort, logger: Logger) {
+        self.client = client
+        self.subject = subject
+        self.port = port
+        self.logger = logger
+    }
+
+    func start() {
+        do {
+            subscription = try client.subscribe(subject) { [weak self] in self?.receive($0) }
+        } catch {
+            logger.error("cannot listen to the other nodes", metadata: ["error": "\(error)"])
+        }
+    }
+
+    func stop() {
+        if let subscription { client.unsubscribe(subscription) }
+        subscription = nil
+    }
+
+    private func receive(_ message: NATSMessage) {
+        guard let replyTo = message.replyTo,
+            let request = try? JSONDecoder().decode(CopyRequest.self, from: message.payload)
+        else { return }
+        let port = port
+        NIOThreadPool.singleton.runIfActive(eventLoop: client.eventLoop) {
+            Self.answer(request, port)
+        }.whenSuccess { [client] answer in
+            // Without servers nobody hears it, and whoever asked tries again.
+            try? client.publish(answer, to: replyTo)
+        }
+    }
+
+    private static func answer(_ request: CopyRequest, _ port: CheckpointPort) -> ByteBuffer {
+        switch request {
+        case .lend(let log):
+            guard let (loan, manifest) = port.lend(log) else {
+                return refusal("there is no checkpoint of log \(log)")
+            }
+            var answer = ByteBuffer(bytes: [CopyAnswer.granted.rawValue])
+            answer.writeInteger(loan)
+            answer.writeBytes(manifest.bytes)
+            return answer
+        case .read(let loan, let file, let offset, let byteCount):
+            do throws(DiskError) {
+                guard offset >= 0, byteCount > 0,
+                    let bytes = try port.read(loan, file, offset, byteCount)
+                else { return refusal("the loan has ended") }
+                var answer = ByteBuffer(bytes: [CopyAnswer.granted.rawValue])
+                answer.writeBytes(bytes)
+                return answer
+            } catch {
+                return refusal("\(error)")
+            }
+        case .giveBack(let loan):
+            port.giveBack(loan)
+            return ByteBuffer(bytes: [CopyAnswer.granted.rawValue])
+        }
+    }
+
+    private static func refusal(_ reason: String) -> ByteBuffer {
+        ByteBuffer(bytes: [CopyAnswer.refused.rawValue] + Array(reason.utf8))
+    }
+}

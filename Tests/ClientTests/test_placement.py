@@ -1,0 +1,222 @@
+"""Five nodes, each of which has a part: whoever is asked finds the way, and clients that can are told it."""
+
+import random
+import subprocess
+import time
+
+import pytest
+import redis
+from redis.cluster import RedisCluster
+
+from load import integers, run_all
+from protocol import RawConnection, encode
+from servers import ClusterUnderTest, tool, wait_until
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    cluster = ClusterUnderTest(
+        tmp_path_factory.mktemp("placement"), logs=8, count=5, copies=2)
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(autouse=True)
+def everything_runs(cluster):
+    cluster.heal()
+    cluster.wait_until_placed()
+
+
+def uuid7():
+    return (f"{int(time.time() * 1000):012x}7{random.getrandbits(12):03x}"
+            f"{0x8000 | random.getrandbits(14):04x}{random.getrandbits(48):012x}")
+
+
+def test_every_node_is_master_of_its_share(cluster):
+    slots = cluster._slot_list(cluster.nodes[0])
+    counts = {}
+    for begin, end, port in slots:
+        counts[port] = counts.get(port, 0) + end - begin + 1
+    assert set(counts) == {node.port for node in cluster.nodes}
+    assert max(counts.values()) <= 2 * 16384 // 8
+    held = [len([line for line in node.client().info("keyspace")]) for node in cluster.nodes]
+    assert len(held) == 5
+
+
+def test_any_node_can_be_asked_for_any_key(cluster):
+    """Every value of every counter is returned exactly once, whoever is asked."""
+    keys = [f"any:{number}" for number in range(64)]
+    returned = {key: [] for key in keys}
+
+    def body(number):
+        order = keys * 5
+        random.Random(number).shuffle(order)
+        with RawConnection(cluster.nodes[number % 5].port) as connection:
+            for start in range(0, len(order), 40):
+                some = order[start:start + 40]
+                connection.send(b"".join(encode("INCR", key) for key in some))
+                for key, value in zip(some, integers(connection, len(some)), strict=True):
+                    returned[key].append(value)
+
+    run_all([lambda number=number: body(number) for number in range(10)])
+    for key, values in returned.items():
+        assert sorted(values) == list(range(1, 51)), key
+    for node in cluster.nodes:
+        wait_until(lambda node=node: node.client().mget(keys) == [b"50"] * 64, "replicas to follow")
+
+
+def test_a_connection_reads_what_it_has_written(cluster):
+    for node in cluster.nodes:
+        with RawConnection(node.port) as connection:
+            connection.send(b"".join(
+                encode("INCR", f"own:{node.port}:{number % 16}")
+                + encode("GET", f"own:{node.port}:{number % 16}") for number in range(160)))
+            for number in range(160):
+                value = number // 16 + 1
+                assert connection.read_reply() == b":%d\r\n" % value
+                assert connection.read_reply() == b"$%d\r\n%d\r\n" % (len(str(value)), value)
+
+
+def test_commands_on_many_keys_find_all_of_them(cluster):
+    client = cluster.nodes[2].client(decode_responses=True)
+    keys = [f"many:{number}" for number in range(200)]
+    assert client.mset({key: number for number, key in enumerate(keys)})
+    assert client.mget(keys) == [str(number) for number in range(200)]
+    assert client.exists(*keys) == 200
+    other = cluster.nodes[4].client(decode_responses=True)
+    wait_until(lambda: other.mget(keys) == client.mget(keys), "the other node")
+    assert other.delete(*keys[:100], "nobody") == 100
+    wait_until(lambda: client.exists(*keys) == 100, "the deletion")
+
+
+def test_transactions_tokens_bounds_and_deadlines_travel(cluster):
+    for number, node in enumerate(cluster.nodes):
+        client = node.client(decode_responses=True)
+        transaction = client.pipeline(transaction=True)
+        transaction.incr("{t}a").incr("{t}b").get("{t}a")
+        assert transaction.execute() == [number + 1, number + 1, str(number + 1)]
+        token = uuid7()
+        first = client.execute_command("ONCE", token, "INCRBY", f"once:{number}", 7)
+        again = cluster.nodes[(number + 1) % 5].client().execute_command(
+            "ONCE", token, "INCRBY", f"once:{number}", 7)
+        assert first == again == 7
+        assert client.execute_command(
+            "INCREX", "bounded", "BYINT", 4, "UBOUND", 10, "SATURATE")[0] == min(10, 4 * number + 4)
+        assert client.set(f"short:{number}", 5, px=200)
+        assert client.incr(f"short:{number}") == 6
+        assert 0 < client.pttl(f"short:{number}") <= 200
+        wait_until(lambda c=client, n=number: c.exists(f"short:{n}") == 0, "the deadline")
+        with pytest.raises(redis.ResponseError, match="not an integer"):
+            client.set(f"set:{number}", "x")
+
+
+def test_records_travel(cluster):
+    client = cluster.nodes[0].client(decode_responses=True)
+    for line in ("ADD COUNTER weibo", "ADD COLUMN weibo weibo_id hint=64 max=64 default=0 primarykey",
+                 "ADD COLUMN weibo comment_num hint=16 max=32 default=0 suffix=cntcm",
+                 "ADD COLUMN weibo repost_num hint=16 max=32 default=0 suffix=cntrn"):
+        assert client.execute_command(*line.split()) == "OK"
+    for node in cluster.nodes:
+        wait_until(lambda node=node: knows(node), "the family to be known")
+    ids = [1000 * number for number in range(40)]
+    for number, node in enumerate(cluster.nodes):
+        client = node.client(decode_responses=True)
+        for weibo in ids:
+            assert client.hincrby(f"weibo:{weibo}", "comment_num", 1) == number + 1
+            assert client.execute_command("INCR", "weibo", f"{weibo}.cntrn") == number + 1
+        with pytest.raises(redis.ResponseError, match="range"):
+            client.hincrby(f"weibo:{ids[7]}", "repost_num", -100)
+    for node in cluster.nodes:
+        client = node.client(decode_responses=True)
+        wait_until(
+            lambda c=client: all(
+                c.hgetall(f"weibo:{weibo}") == {"comment_num": "5", "repost_num": "5"}
+                for weibo in ids), "the records")
+        assert client.execute_command("GET", "weibo", *ids[:3]) == [[5, 5]] * 3
+
+
+def knows(node):
+    try:
+        return node.client(decode_responses=True).hget("weibo:1", "comment_num") == "0"
+    except redis.ResponseError:
+        return False
+
+
+def test_cluster_clients_are_sent_where_the_key_is(cluster):
+    client = RedisCluster(host="127.0.0.1", port=cluster.nodes[3].port, decode_responses=True)
+    assert {node.port for node in client.get_primaries()} == {node.port for node in cluster.nodes}
+    for number in range(300):
+        assert client.incr(f"routed:{number}") == 1
+    assert client.mget_nonatomic([f"routed:{number}" for number in range(300)]) == ["1"] * 300
+    pipeline = client.pipeline()
+    for number in range(100):
+        pipeline.incr(f"routed:{number}")
+    assert pipeline.execute() == [2] * 100
+    assert client.cluster_keyslot("routed:1") == redis.crc.key_slot(b"routed:1")
+    client.close()
+
+
+def test_who_asks_for_the_map_is_sent_elsewhere_and_others_are_served(cluster):
+    slot = redis.crc.key_slot(b"elsewhere")
+    view = cluster._slot_list(cluster.nodes[0])
+    owner = next(port for begin, end, port in view if begin <= slot <= end)
+    sent = set()
+    for node in cluster.nodes:
+        with RawConnection(node.port) as connection:
+            connection.send(encode("CLUSTER", "MYID") + encode("INCR", "elsewhere"))
+            connection.read_reply()
+            reply = connection.read_reply()
+        if reply.startswith(b"-MOVED"):
+            assert reply == b"-MOVED %d 127.0.0.1:%d\r\n" % (slot, owner)
+            sent.add(node.port)
+        with RawConnection(node.port) as connection:
+            connection.send(encode("INCR", "elsewhere"))
+            assert connection.read_reply().startswith(b":")
+    assert len(sent) == 3, "two nodes of five have the key"
+
+
+def test_redis_cli_finds_a_healthy_cluster(cluster):
+    cli = tool("redis-cli")
+    checked = subprocess.run(
+        [cli, "--cluster", "check", f"127.0.0.1:{cluster.nodes[1].port}"],
+        capture_output=True, text=True, timeout=60)
+    assert "[OK] All nodes agree about slots configuration." in checked.stdout, checked.stdout
+    assert "[OK] All 16384 slots covered." in checked.stdout
+    for number in range(20):
+        said = subprocess.run(
+            [cli, "-c", "-p", str(cluster.nodes[number % 5].port), "INCR", f"cli:{number}"],
+            capture_output=True, text=True, timeout=60)
+        assert said.stdout.strip().splitlines()[-1] == "1"
+
+
+def test_nodes_tell_one_another_apart(cluster):
+    names = {node.client().execute_command("CLUSTER", "MYID") for node in cluster.nodes}
+    assert len(names) == 5
+    text = cluster.nodes[0].client().execute_command("CLUSTER", "NODES")
+    lines = text if isinstance(text, dict) else text.decode().splitlines()
+    assert len(lines) == 5
+    shards = cluster.nodes[0].client().execute_command("CLUSTER", "SHARDS")
+    assert len(shards) == 5
+    info = cluster.nodes[0].client().execute_command("CLUSTER", "INFO")
+    assert info["cluster_state"] == "ok" if isinstance(info, dict) else b"cluster_state:ok" in info
+    assert cluster.nodes[0].client().info("cluster")["cluster_enabled"] == 1
+
+
+def test_a_node_that_is_killed_is_left_out(cluster):
+    victim = cluster.nodes[2]
+    client = RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port, decode_responses=True)
+    for number in range(100):
+        client.incr(f"survivor:{number}")
+    victim.kill()
+    began = time.monotonic()
+    others = [node for node in cluster.nodes if node is not victim]
+    wait_until(
+        lambda: all(
+            victim.port not in {port for _, _, port in cluster._slot_list(node)}
+            for node in others), "the map without it", 10)
+    took = time.monotonic() - began
+    for number in range(100):
+        assert client.incr(f"survivor:{number}") == 2
+    assert took < 5, took
+    client.close()

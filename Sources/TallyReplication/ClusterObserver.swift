@@ -35,8 +35,9 @@ public struct ClusterObserver: Sendable {
     public struct LogStatus: Codable, Sendable {
         /// Its number.
         public var log: Int
-        /// The stream's first and last message.
+        /// The stream's first message.
         public var firstSequence: UInt64
+        /// The stream's last message.
         public var lastSequence: UInt64
         /// Bytes that it takes on each of its servers.
         public var byteCount: UInt64

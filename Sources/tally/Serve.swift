@@ -200,13 +200,17 @@ private struct Server {
             certificates: access.certificates, configuration: serverConfiguration, clock: clock,
             logger: logger)
         cluster.threads.start(server)
+        let registry = PrometheusRegistry(help: RESPServer.metricsHelp)
+        if settings.httpPort != nil || settings.httpsPort != nil {
+            MetricsSystem.bootstrap(registry)
+        }
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: [
                     .init(service: cluster.replication),
                     .init(service: ReloadService(control: access.control, logger: logger)),
                     .init(service: server),
-                ],
+                ] + interfaces(server, registry, access, logger).map { .init(service: $0) },
                 gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
         do {
             try await group.run()

@@ -221,10 +221,10 @@ class ClusterNode(Server):
     """`tally serve` as a node of a cluster."""
 
     def __init__(self, directory, addresses, *flags):
-        port = free_port()
+        port, self.http_port = free_port(), free_port()
         command = [
-            tally_binary(), "serve", "--data", directory, "--port", port, "--nats", addresses,
-            *flags]
+            tally_binary(), "serve", "--data", directory, "--port", port, "--http-port",
+            self.http_port, "--nats", addresses, *flags]
         super().__init__(command, port, directory, tally_environment())
 
 

@@ -1,8 +1,10 @@
 """Five nodes, each of which has a part: whoever is asked finds the way, and clients that can are told it."""
 
+import json
 import random
 import subprocess
 import time
+import urllib.request
 
 import pytest
 import redis
@@ -174,6 +176,31 @@ def test_who_asks_for_the_map_is_sent_elsewhere_and_others_are_served(cluster):
             connection.send(encode("INCR", "elsewhere"))
             assert connection.read_reply().startswith(b":")
     assert len(sent) == 3, "two nodes of five have the key"
+
+
+def test_http_finds_the_way_too(cluster):
+    keys = [f"http:{number}" for number in range(24)]
+    for number, node in enumerate(cluster.nodes):
+        for key in keys:
+            said = http(node, "POST", f"/v1/counters/{key.replace(':', '%3A')}/increment", {})
+            assert said["value"] == number + 1, said
+        token = uuid7()
+        again = [
+            http(cluster.nodes[(number + more) % 5], "POST", "/v1/counters/http%3Aonce/increment",
+                 {"delta": 5}, {"Idempotency-Key": token}) for more in range(3)]
+        assert [each["value"] for each in again] == [5 * number + 5] * 3
+    client = cluster.nodes[0].client()
+    wait_until(lambda: client.mget(keys) == [b"5"] * 24, "all increments")
+    ready = http(cluster.nodes[1], "GET", "/health/ready")
+    assert ready
+
+
+def http(node, method, path, body=None, headers=None):
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{node.http_port}{path}", method=method,
+        data=None if body is None else json.dumps(body).encode(), headers=headers or {})
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        return json.loads(reply.read())
 
 
 def test_redis_cli_finds_a_healthy_cluster(cluster):

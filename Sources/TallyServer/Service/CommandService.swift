@@ -43,6 +43,11 @@ public final class CommandService: Sendable {
                     server.node.read(blocks) { continuation.resume() }
                 }
                 continue
+            case .launched(let flight):
+                server.replicationWakeUp()
+                await worker.wait(for: flight)
+                worker.land(flight)
+                continue
             }
             server.node.wakeJournal()
             await waitUntilAdmitted(worker.sequence)
@@ -100,9 +105,14 @@ private final class Worker: @unchecked Sendable {
         case done
         case busy
         case missing([NeededBlock])
+        /// Commands are on their way through a cluster's logs.
+        case launched(Flight)
     }
 
-    init(_ server: ServerContext) { processor = CommandProcessor(server: server) }
+    init(_ server: ServerContext) {
+        processor = CommandProcessor(server: server)
+        processor.landing = { [unowned self] _, log in landed(log) }
+    }
 
     deinit { input?.deallocate() }
 
@@ -134,17 +144,12 @@ private final class Worker: @unchecked Sendable {
     func step(_ server: ServerContext) -> Step {
         guard let input, let session else { return .done }
         while true {
-            guard processor.flush() else { return .busy }
+            guard processor.flush() else { return held() }
             let progress = processor.process(
                 UnsafeRawBufferPointer(rebasing: input[offset...]), of: 0, &session.session)
             offset += progress.consumedBytes
-            guard processor.flush() else { return .busy }
-            for delivery in processor.deliveries {
-                output += processor.replies.encoded[delivery.bytes]
-                sequence = max(sequence, delivery.sequence)
-            }
-            processor.removeDeliveries()
-            processor.publishCounts()
+            guard progress.stop != .journalBusy, processor.flush() else { return held() }
+            takeDeliveries()
             switch progress.stop {
             case .repliesLong: continue
             case .inputEnd: return .done
@@ -152,6 +157,71 @@ private final class Worker: @unchecked Sendable {
             case .blocksMissing: return .missing(progress.missing)
             }
         }
+    }
+
+    private func takeDeliveries() {
+        for delivery in processor.deliveries {
+            output += processor.replies.encoded[delivery.bytes]
+            sequence = max(sequence, delivery.sequence)
+        }
+        processor.removeDeliveries()
+        processor.publishCounts()
+    }
+
+    /// What is waited for before anything else is done.
+    private func held() -> Step {
+        takeDeliveries()
+        guard let flight = processor.launched.popLast() else { return .busy }
+        return .launched(flight)
+    }
+
+    // MARK: Flights
+
+    /// The logs that the flight under way has come back by, and who waits for all of them.
+    private let landings = Locked<Landings>(Landings())
+
+    private struct Landings {
+        var logs: UInt64 = 0
+        var awaited: (logs: UInt64, continuation: CheckedContinuation<Void, Never>)?
+    }
+
+    /// On any thread.
+    private func landed(_ log: Int) {
+        let continuation = landings.withLock { landings in
+            landings.logs |= 1 &<< UInt64(log)
+            guard let awaited = landings.awaited, awaited.logs == landings.logs else {
+                return nil as CheckedContinuation<Void, Never>?
+            }
+            landings.awaited = nil
+            return awaited.continuation
+        }
+        continuation?.resume()
+    }
+
+    /// Waits until a flight, the only one under way, has come back by all of its logs.
+    func wait(for flight: Flight) async {
+        let logs = flight.logs
+        await withCheckedContinuation { continuation in
+            let isBack = landings.withLock { landings in
+                if landings.logs == logs { return true }
+                landings.awaited = (logs, continuation)
+                return false
+            }
+            if isBack { continuation.resume() }
+        }
+    }
+
+    /// Encodes the replies of a flight that has come back.
+    func land(_ flight: Flight) {
+        landings.withLock { $0.logs = 0 }
+        for stretch in flight.planned.stretches.indices where flight.waiting[stretch] != 0 {
+            let start = processor.replies.byteCount
+            _ = processor.encode(stretch, of: flight)
+            output += processor.replies.encoded[start..<processor.replies.byteCount]
+            processor.replies.truncate(to: start)
+        }
+        processor.reuse(flight)
+        processor.publishCounts()
     }
 
     func replies() -> [RESPValue] {

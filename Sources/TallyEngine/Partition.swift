@@ -177,7 +177,10 @@ public struct Partition: ~Copyable {
             case .countKeys:
                 outcome = Outcome(.applied, wasPresent: count > 0, value: Int64(count))
             case .changeSchema: outcome = changeSchema(operation)
-            default: outcome = plain.apply(operation, rows)
+            default:
+                outcome =
+                    guardsNames && isClaimed(operation)
+                    ? Outcome(refused: .schemaChanged) : plain.apply(operation, rows)
             }
         }
         return cache.hasFailed ? failed() : outcome
@@ -201,11 +204,43 @@ public struct Partition: ~Copyable {
     }
 
     private mutating func changeSchema(_ operation: UnsafePointer<Operation>) -> Outcome {
+        if let numbered = NumberedChange(bytes: operation.pointee.keyBytes) {
+            return changeSchema(numbered)
+        }
         guard families.change(operation.pointee.keyBytes) else {
             return Outcome(refused: .schemaRefused)
         }
         return Outcome(.applied, wasPresent: true, value: 0)
     }
+
+    /// Applies a change of a cluster's schema in its turn, once. A reservation tells, whenever it comes, whether
+    /// there are plain keys that would be taken for the family's: none is made any more.
+    private mutating func changeSchema(_ numbered: NumberedChange) -> Outcome {
+        var isInTheWay = false
+        if case .reserveFamily(let name, _, _) = numbered.change {
+            isInTheWay = plain.hasKeys(ofFamily: name)
+        }
+        guard numbered.number > schema.changeCount else {
+            return Outcome(.unchanged, wasPresent: isInTheWay, value: 0)
+        }
+        guard numbered.number == schema.changeCount + 1 else {
+            return Outcome(refused: .schemaChanged)
+        }
+        guard families.change(numbered.change) else { return Outcome(refused: .schemaRefused) }
+        return Outcome(.applied, wasPresent: isInTheWay, value: 0)
+    }
+
+    /// Whether an operation would make a plain key whose name is a family's: in a cluster, a node that does not
+    /// know the family yet may ask for that.
+    @inline(never)
+    private mutating func isClaimed(_ operation: UnsafePointer<Operation>) -> Bool {
+        operation.pointee.isWrite && operation.pointee.namesKey
+            && schema.claims(operation.pointee.keyBytes) && plain.wouldCreate(operation)
+    }
+
+    /// Whether `isClaimed` is to be asked.
+    @inline(__always)
+    private var guardsNames: Bool { !isJournalled && !schema.families.isEmpty }
 
     /// Adds to a plain key, as `apply` does, and tells by how many bytes memory has grown.
     ///
@@ -222,6 +257,7 @@ public struct Partition: ~Copyable {
     private mutating func addElsewhere(
         _ operation: UnsafePointer<Operation>
     ) -> (outcome: Outcome, allocatedBytes: Int) {
+        if guardsNames, isClaimed(operation) { return (Outcome(refused: .schemaChanged), 0) }
         let bytesBefore = plain.allocatedBytes
         let outcome = plain.addElsewhere(operation)
         return (
@@ -263,6 +299,9 @@ public struct Partition: ~Copyable {
         _ operation: UnsafePointer<Operation>, _ rows: UnsafeMutablePointer<Int64>
     ) -> Outcome.Status? {
         if operation.pointee.kind == .changeSchema {
+            if let numbered = NumberedChange(bytes: operation.pointee.keyBytes) {
+                return numbered.number > schema.changeCount + 1 ? .schemaChanged : nil
+            }
             var changed = schema
             guard let change = SchemaChange(bytes: operation.pointee.keyBytes),
                 (try? changed.apply(change)) != nil
@@ -276,7 +315,7 @@ public struct Partition: ~Copyable {
         guard operation.pointee.family != 0 else {
             // Whether it can be read must be known before any of the others is applied.
             if plain.coldCount > 0 { _ = plain.wouldCreate(operation) }
-            return nil
+            return guardsNames && isClaimed(operation) ? .schemaChanged : nil
         }
         return families.refusal(of: operation, rows)
     }
@@ -377,11 +416,14 @@ public struct Partition: ~Copyable {
             case .clear, .countKeys, .transaction, .raiseFloor: block = nil
             case .remember: block = nil
             case .changeSchema:
-                guard
-                    case .addFamily(let name, _, _)? =
-                        SchemaChange(bytes: operation.pointee.keyBytes)
-                else { return nil }
-                block = plain.missingBlock(ofFamily: name)
+                let change =
+                    NumberedChange(bytes: operation.pointee.keyBytes)?.change
+                    ?? SchemaChange(bytes: operation.pointee.keyBytes)
+                switch change {
+                case .addFamily(let name, _, _), .reserveFamily(let name, _, _):
+                    block = plain.missingBlock(ofFamily: name)
+                default: return nil
+                }
             default: block = plain.missingBlock(operation)
             }
         }

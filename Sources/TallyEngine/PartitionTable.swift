@@ -123,7 +123,7 @@ public struct PartitionTable: ~Copyable {
         var hasRecords = false
         for index in 0..<count {
             if operations[index].family != 0 { hasRecords = true }
-            partitions[Int(operations[index].partition)].prefetch(operations + index)
+            (partitions + Int(operations[index].partition)).pointee.prefetch(operations + index)
         }
         guard count > 1 || hasRecords else { return }
         locate(.segment, operations, count, &places)
@@ -149,7 +149,7 @@ public struct PartitionTable: ~Copyable {
         index = 1
         while index < count {
             if operations[index].family == 0 {
-                partitions[Int(operations[index].partition)].plain.prefetchRecord(
+                (partitions + Int(operations[index].partition)).pointee.plain.prefetchRecord(
                     operations[index].hash)
             }
             index &+= 2
@@ -162,7 +162,7 @@ public struct PartitionTable: ~Copyable {
         _ places: inout InlineArray<32, IntegerTable.Lookup>
     ) {
         for index in 0..<count {
-            partitions[Int(operations[index].partition)].locate(
+            (partitions + Int(operations[index].partition)).pointee.locate(
                 step, operations + index, &places[index])
         }
     }

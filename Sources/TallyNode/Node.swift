@@ -302,16 +302,33 @@ public final class Node: @unchecked Sendable {
     /// Makes the partitions' schema, the same in all of them, known.
     func publishSchema() {
         publishedSchema.withLock { published in
-            for index in 0..<partitionCount {
+            // In a cluster some partitions may be ahead of others, or none may be here.
+            for index in 0..<(logCount > 0 ? partitionCount : 1) {
                 let schema = locks[lockIndex(index)].withLock { _ in
-                    let partition = partitions.partition(index)
-                    return partition.pointee.isPresent ? partition.pointee.schema : nil
+                    partitions.partition(index).pointee.schema
                 }
-                guard let schema else { continue }
-                published = schema
-                break
+                if logCount == 0 || schema.changeCount > published.changeCount {
+                    published = schema
+                }
             }
             publishedVersion.wrappingAdd(1, ordering: .releasing)
+        }
+    }
+
+    /// In a cluster, takes note of its schema, which this node's partitions may not have yet.
+    public func learn(_ schema: Schema) {
+        publishedSchema.withLock { published in
+            guard schema.changeCount > published.changeCount else { return }
+            published = schema
+            publishedVersion.wrappingAdd(1, ordering: .releasing)
+        }
+    }
+
+    /// How many changes of the cluster's schema the partitions of a log have.
+    public func schemaChangeCount(ofLog number: Int) -> UInt64 {
+        let first = number * partitionCount / logCount
+        return locks[lockIndex(first)].withLock { _ in
+            partitions.partition(first).pointee.schema.changeCount
         }
     }
 

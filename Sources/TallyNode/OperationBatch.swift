@@ -175,12 +175,21 @@ public struct OperationBatch: ~Copyable {
 
     /// Appends a change of the schema of every partition, as one unit.
     public mutating func appendChange(_ change: SchemaChange) {
-        let text = Array(change.description.utf8)
+        appendChange(change.description, 0..<partitionCount)
+    }
+
+    /// The same for a cluster's schema, whose changes have numbers, and some of its partitions.
+    public mutating func appendChange(_ numbered: NumberedChange, _ partitions: Range<Int>) {
+        appendChange(numbered.description, partitions)
+    }
+
+    private mutating func appendChange(_ description: String, _ partitions: Range<Int>) {
+        let text = Array(description.utf8)
         let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: text.count, alignment: 1)
         copy.copyBytes(from: text)
         texts.append(copy)
         let first = count
-        for partition in 0..<partitionCount {
+        for partition in partitions {
             append(
                 Operation(
                     .changeSchema, key: UnsafeRawPointer(copy.baseAddress.unsafelyUnwrapped),

@@ -119,6 +119,15 @@ public struct ClusterSettings: Codable, Equatable, Sendable {
     /// The key of who is to hold what.
     static let assignmentKey = "assignment"
 
+    /// The key of a change of the schema.
+    static func schemaKey(_ number: UInt64) -> String { "schema.\(number)" }
+
+    /// The number of the change of the schema that a key holds; nil for another key.
+    static func schemaNumber(ofKey key: String) -> UInt64? {
+        guard key.hasPrefix("schema.") else { return nil }
+        return UInt64(key.dropFirst(7))
+    }
+
     /// The key of up to where a log has been trimmed.
     static func floorKey(ofLog number: Int) -> String { "floor.\(number)" }
 

@@ -28,6 +28,7 @@ final class MembershipDriver: @unchecked Sendable {
     private var own: NodeRecord
     private let progress: () -> [Int: NodeRecord.Progress]
     private let onView: (ClusterView) -> Void
+    private let onEntry: (KeyValueEntry) -> Void
     private var watch: KeyValueWatch?
     private var subscription: NATSSubscription?
     private var revision: UInt64 = 0
@@ -43,12 +44,14 @@ final class MembershipDriver: @unchecked Sendable {
 
     /// - Parameters:
     ///   - progress: How far this node has come with its logs.
+    ///   - onEntry: Called with what is put into the cluster's bucket.
     ///   - onView: Called with who serves what, several times a second.
     init(
         _ settings: ClusterSettings, _ client: NATSClient, own: NodeRecord, clock: any Clock,
         logger: Logger, progress: @escaping () -> [Int: NodeRecord.Progress],
-        onView: @escaping (ClusterView) -> Void
+        onEntry: @escaping (KeyValueEntry) -> Void, onView: @escaping (ClusterView) -> Void
     ) {
+        self.onEntry = onEntry
         self.settings = settings
         self.client = client
         self.own = own
@@ -173,7 +176,7 @@ final class MembershipDriver: @unchecked Sendable {
         case .entry(let entry) where entry.key == ClusterSettings.drainKey(of: own.node):
             setDraining(entry.isPresent)
         case .entry(let entry):
-            guard entry.key == ClusterSettings.assignmentKey else { return }
+            guard entry.key == ClusterSettings.assignmentKey else { return onEntry(entry) }
             revision = max(revision, entry.revision)
             guard entry.isPresent else { return }
             do {

@@ -20,6 +20,7 @@ public final class ReplicationService: Service, @unchecked Sendable {
     private let isAwake = Atomic<Bool>(false)
     private var membership: MembershipDriver!
     private let peers: PeerDriver
+    private var schema: SchemaDriver!
     private let lender: CheckpointLender
     private let clock: any Clock
     private let trimmer: LogTrimmer
@@ -59,9 +60,14 @@ public final class ReplicationService: Service, @unchecked Sendable {
         lender = CheckpointLender(
             client, subject: settings.copySubject(of: own.node), port: checkpoints,
             logger: logger)
+        schema = SchemaDriver(
+            replica, settings, client, clock: clock, logger: logger,
+            wakeUp: { [unowned self] in wakeUp() })
         membership = MembershipDriver(
             settings, client, own: own, clock: clock, logger: logger,
-            progress: { [unowned self] in progress }, onView: { [unowned self] in place($0) })
+            progress: { [unowned self] in progress },
+            onEntry: { [unowned self] in schema.receive($0) },
+            onView: { [unowned self] in place($0) })
         replica.setView(membership.view)
     }
 
@@ -73,6 +79,13 @@ public final class ReplicationService: Service, @unchecked Sendable {
             for driver in self.drivers { driver.poll() }
             self.peers.poll()
         }
+    }
+
+    /// Has the cluster's schema changed, and tells what became of that on some thread. From any thread.
+    public func changeSchema(
+        _ change: SchemaChange, _ completion: @escaping @Sendable (SchemaAnswer) -> Void
+    ) {
+        Task { completion(await schema.change(change)) }
     }
 
     /// Follows the logs until it is shut down gracefully.
@@ -133,6 +146,7 @@ public final class ReplicationService: Service, @unchecked Sendable {
     private func place(_ view: ClusterView) {
         replica.setView(view)
         considerTrimming(view)
+        schema.tick(view)
         for driver in drivers {
             switch PlacementStep.due(driver.number, isHeld: driver.isHeldOrComing, view) {
             case .none: continue

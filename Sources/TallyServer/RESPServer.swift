@@ -26,14 +26,12 @@ public final class RESPServer: Service, Sendable {
     private static let drainMillisecondsMax = 10_000
 
     /// - Parameters:
-    ///   - replica: The node's part in a cluster; nil if it is alone.
-    ///   - replicationWakeUp: Tells whoever drives the replica's logs that there is something to send.
+    ///   - cluster: The node's cluster; nil if it is alone.
     ///   - access: Who may do what.
     ///   - certificates: For `configuration.tlsPort`.
     ///   - clock: Where time comes from.
     public init(
-        node: Node, replica: Replica? = nil,
-        replicationWakeUp: @escaping @Sendable () -> Void = {}, access: AccessControl = .open,
+        node: Node, cluster: ClusterAccess? = nil, access: AccessControl = .open,
         certificates: Certificates? = nil, configuration: ServerConfiguration, clock: any Clock,
         logger: Logger
     ) {
@@ -41,7 +39,7 @@ public final class RESPServer: Service, Sendable {
         self.logger = logger
         self.certificates = certificates
         context = ServerContext(
-            node: node, replica: replica, replicationWakeUp: replicationWakeUp, access: access,
+            node: node, cluster: cluster, access: access,
             configuration: configuration, clock: clock, logger: logger)
         commands = CommandService(server: context)
     }

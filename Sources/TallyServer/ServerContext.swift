@@ -9,10 +9,10 @@ import TallyNode
 final class ServerContext: @unchecked Sendable {
     // Sendable because `commands` does not change after `init`.
     let node: Node
-    /// This node's part in a cluster; nil if it is alone.
+    /// This node's cluster; nil if it is alone.
+    let cluster: ClusterAccess?
+    /// This node's part in it.
     let replica: Replica?
-    /// Tells whoever drives the logs that there is something to send.
-    let replicationWakeUp: @Sendable () -> Void
     let access: AccessControl
     let logger: Logger
     let configuration: ServerConfiguration
@@ -75,14 +75,13 @@ final class ServerContext: @unchecked Sendable {
     }
 
     init(
-        node: Node, replica: Replica? = nil,
-        replicationWakeUp: @escaping @Sendable () -> Void = {}, access: AccessControl,
+        node: Node, cluster: ClusterAccess? = nil, access: AccessControl,
         configuration: ServerConfiguration,
         clock: any Clock, logger: Logger
     ) {
         self.node = node
-        self.replica = replica
-        self.replicationWakeUp = replicationWakeUp
+        self.cluster = cluster
+        replica = cluster?.replica
         self.access = access
         self.logger = logger
         failedLogins = FailedLogins(logger)

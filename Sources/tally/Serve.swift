@@ -2,6 +2,7 @@ import ArgumentParser
 import CoreMetrics
 import Logging
 import ServiceLifecycle
+import TallyCluster
 import TallyCore
 import TallyHTTP
 import TallyNode
@@ -195,8 +196,10 @@ private struct Server {
             throw ExitCode.failure
         }
         let server = RESPServer(
-            node: cluster.node, replica: cluster.replica,
-            replicationWakeUp: { cluster.replication.wakeUp() }, access: access.control,
+            node: cluster.node,
+            cluster: ClusterAccess(
+                replica: cluster.replica, wakeUp: { cluster.replication.wakeUp() },
+                changeSchema: { cluster.replication.changeSchema($0, $1) }), access: access.control,
             certificates: access.certificates, configuration: serverConfiguration, clock: clock,
             logger: logger)
         cluster.threads.start(server)

@@ -220,3 +220,68 @@ def try_increment(client):
         return client.incr("kept")
     except redis.ResponseError:
         return None
+
+
+def test_families_are_declared_in_one_order_whoever_declares_them(cluster):
+    """Nodes declare families at once, some the same; all nodes have the same in the end, and count in them."""
+    names = [f"fam{number}" for number in range(12)]
+    made = []
+
+    def body(number):
+        client = cluster.nodes[number % 3].client(decode_responses=True)
+        for name in random.Random(number).sample(names, 8):
+            try:
+                client.execute_command("ADD", "COUNTER", name)
+            except redis.ResponseError as error:
+                assert "exists" in str(error), error
+                continue
+            made.append(name)
+            client.execute_command("ADD", "COLUMN", name, "id", "primarykey")
+            client.execute_command("ADD", "COLUMN", name, f"c{number}", "suffix=s")
+            for key in range(20):
+                assert client.execute_command("INCR", f"{name}:{key * 1000}.s") == 1
+
+    run_all([lambda number=number: body(number) for number in range(6)])
+    assert len(set(made)) == len(made) >= 8
+
+    def declarations(node):
+        client = node.client(decode_responses=True)
+        return {name: client.execute_command("DESCRIBE", name)
+                for name in client.execute_command("DESCRIBE")}
+
+    wait_until(
+        lambda: all(declarations(node) == declarations(cluster.nodes[0]) for node in cluster.nodes)
+        and set(made) <= set(declarations(cluster.nodes[0])), "one schema")
+    for node in cluster.nodes:
+        client = node.client(decode_responses=True)
+        for name in made:
+            wait_until(
+                lambda c=client, n=name: all(
+                    c.execute_command("GET", f"{n}:{key * 1000}.s") == "1" for key in range(20)),
+                "the records")
+    cluster.nodes[1].kill()
+    cluster.nodes[1].start().wait_until_ready()
+    wait_until(
+        lambda: declarations(cluster.nodes[1]) == declarations(cluster.nodes[0]),
+        "the schema after a restart")
+
+
+def test_a_family_is_not_made_over_plain_keys(cluster):
+    first, second = cluster.nodes[0].client(), cluster.nodes[1].client()
+    first.incr("way:17")
+    with pytest.raises(redis.ResponseError, match="plain keys"):
+        second.execute_command("ADD", "COUNTER", "way")
+    assert b"way" not in second.execute_command("DESCRIBE")
+    assert first.incr("way:17") == 2 and first.incr("way:18") == 1
+    first.delete("way:17", "way:18")
+    wait_until(lambda: second.exists("way:17", "way:18") == 0, "the deletion")
+    assert second.execute_command("ADD", "COUNTER", "way") == b"OK"
+    second.execute_command("ADD", "COLUMN", "way", "id", "primarykey")
+    second.execute_command("ADD", "COLUMN", "way", "n")
+    wait_until(lambda: b"way" in first.execute_command("DESCRIBE"), "the family")
+    assert first.incr("way:17") == 1
+    with pytest.raises(redis.ResponseError, match="no such counter"):
+        first.execute_command("DROP", "COUNTER", "nobody")
+    assert first.execute_command("DROP", "COUNTER", "way") == b"OK"
+    wait_until(lambda: b"way" not in second.execute_command("DESCRIBE"), "the end of it")
+    assert second.incr("way:17") == 1

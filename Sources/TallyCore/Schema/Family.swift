@@ -37,6 +37,8 @@ public struct Family: Equatable, Sendable {
     public var isDeletedFinal: Bool
     /// When records need not be in memory any more; nil for a family that says nothing about that.
     public var age: AgeRule?
+    /// Whether only its name is kept, so that it has no records yet.
+    public var isReserved = false
     /// The number of the next column.
     public var nextColumn: UInt32 = 0
     /// How often it has changed since it was created.

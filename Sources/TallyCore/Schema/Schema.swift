@@ -4,6 +4,8 @@ public struct Schema: Equatable, Sendable {
     public private(set) var families: [Family] = []
     /// The number of the next family.
     public private(set) var nextFamily: UInt32 = 1
+    /// How many changes have made it.
+    public private(set) var changeCount: UInt64 = 0
 
     /// The number that stands for plain keys without a deadline, where families have one.
     public static let plainKeys: UInt32 = 0
@@ -25,7 +27,8 @@ public struct Schema: Equatable, Sendable {
     /// A schema as it was written down.
     ///
     /// - Parameter nextFamily: Greater than every family's number.
-    public init(families: [Family], nextFamily: UInt32) {
+    public init(families: [Family], nextFamily: UInt32, changeCount: UInt64 = 0) {
+        self.changeCount = changeCount
         self.families = families
         self.nextFamily = nextFamily
     }
@@ -37,22 +40,34 @@ public struct Schema: Equatable, Sendable {
     ///
     /// - Throws: `SchemaError`; nothing has then changed.
     public mutating func apply(_ change: SchemaChange) throws(SchemaError) {
+        try perform(change)
+        changeCount += 1
+    }
+
+    private mutating func perform(_ change: SchemaChange) throws(SchemaError) {
         let changed: Int
         switch change {
         case .addFamily(let name, let isKnownOnly, let isDeletedFinal):
-            try Self.checkName(name)
-            guard family(named: name) == nil else { throw .familyExists(name) }
-            guard families.count < Limits.familiesMax else {
-                throw .tooManyFamilies(Limits.familiesMax)
-            }
-            families.append(
+            return try add(
                 Family(
                     number: nextFamily, name: name, isKnownOnly: isKnownOnly,
                     isDeletedFinal: isDeletedFinal))
-            nextFamily += 1
-            return
+        case .reserveFamily(let name, let isKnownOnly, let isDeletedFinal):
+            var family = Family(
+                number: nextFamily, name: name, isKnownOnly: isKnownOnly,
+                isDeletedFinal: isDeletedFinal)
+            family.isReserved = true
+            return try add(family)
+        case .openFamily(let name):
+            guard let index = families.firstIndex(where: { $0.name == name && $0.isReserved })
+            else { throw .noSuchFamily(name) }
+            changed = index
+            families[changed].isReserved = false
         case .dropFamily(let name):
-            families.remove(at: try index(name))
+            guard let index = families.firstIndex(where: { $0.name == name }) else {
+                throw .noSuchFamily(name)
+            }
+            families.remove(at: index)
             return
         case .setAge(let family, let age):
             changed = try index(family)
@@ -78,8 +93,32 @@ public struct Schema: Equatable, Sendable {
         families[changed].version += 1
     }
 
+    private mutating func add(_ family: Family) throws(SchemaError) {
+        try Self.checkName(family.name)
+        guard self.family(named: family.name) == nil else { throw .familyExists(family.name) }
+        guard families.count < Limits.familiesMax else {
+            throw .tooManyFamilies(Limits.familiesMax)
+        }
+        families.append(family)
+        nextFamily += 1
+    }
+
+    /// Whether a plain key would be taken for a family or one of its records.
+    ///
+    /// - Complexity: O(families).
+    public func claims(_ key: UnsafeRawBufferPointer) -> Bool {
+        families.contains { family in
+            let name = family.name.utf8
+            guard key.count >= name.count, name.elementsEqual(key.prefix(name.count)) else {
+                return false
+            }
+            return key.count == name.count || key[name.count] == UInt8(ascii: ":")
+        }
+    }
+
+    /// A family that is not only reserved.
     private func index(_ name: String) throws(SchemaError) -> Int {
-        guard let index = families.firstIndex(where: { $0.name == name }) else {
+        guard let index = families.firstIndex(where: { $0.name == name && !$0.isReserved }) else {
             throw .noSuchFamily(name)
         }
         return index
@@ -206,6 +245,10 @@ public struct ColumnAlteration: Equatable, Sendable {
 public enum SchemaChange: Equatable, Sendable {
     /// A new family.
     case addFamily(String, isKnownOnly: Bool, isDeletedFinal: Bool)
+    /// Keep a name for a new family: no plain key of it may be made any more, and no record yet.
+    case reserveFamily(String, isKnownOnly: Bool, isDeletedFinal: Bool)
+    /// Let a family have records whose name was kept.
+    case openFamily(String)
     /// A family's records are cold from an age on, or no longer.
     case setAge(family: String, AgeRule?)
     /// A family with all its records goes.

@@ -1,6 +1,8 @@
 /// The language of schema changes. The journal holds changes in it, too.
 ///
 ///     ADD COUNTER family [known=only] [deleted=final]
+///     RESERVE COUNTER family [known=only] [deleted=final]
+///     OPEN COUNTER family
 ///     ALTER COUNTER family cold-after=days [time-shift=bits] [time-unit=ms|s] [time-epoch=ms]
 ///     DROP COUNTER family
 ///     ADD COLUMN family key primarykey [type=integer|string]
@@ -8,6 +10,8 @@
 ///         [suffix=name] [bound=reject|saturate]
 ///     ALTER COLUMN family column [max=bits] [hint=bits] [suffix=name] [bound=reject|saturate]
 ///     DROP COLUMN family column
+///
+/// A cluster adds a family in two steps, so RESERVE and OPEN are in its logs; no client sends them.
 ///
 /// Words are separated by spaces; keywords and options may be in any case.
 extension SchemaChange: CustomStringConvertible {
@@ -46,6 +50,10 @@ extension SchemaChange: CustomStringConvertible {
         let rest = Array(words[2...])
         switch (words[0].lowercased(), words[1].lowercased()) {
         case ("add", "counter"): self = try Self.addFamily(rest)
+        case ("reserve", "counter"): self = try Self.addFamily(rest).asReservation
+        case ("open", "counter"):
+            guard rest.count == 1 else { throw .wrongWords("OPEN COUNTER name") }
+            self = .openFamily(rest[0])
         case ("alter", "counter"): self = try Self.alterFamily(rest)
         case ("drop", "counter"):
             guard rest.count == 1 else { throw .wrongWords("DROP COUNTER name") }
@@ -142,6 +150,10 @@ extension SchemaChange: CustomStringConvertible {
         case .addFamily(let name, let isKnownOnly, let isDeletedFinal):
             "ADD COUNTER \(name)\(isKnownOnly ? " known=only" : "")"
                 + (isDeletedFinal ? " deleted=final" : "")
+        case .reserveFamily(let name, let isKnownOnly, let isDeletedFinal):
+            "RESERVE COUNTER \(name)\(isKnownOnly ? " known=only" : "")"
+                + (isDeletedFinal ? " deleted=final" : "")
+        case .openFamily(let name): "OPEN COUNTER \(name)"
         case .setAge(let family, let age):
             "ALTER COUNTER \(family) cold-after=\(age?.coldAfterDays ?? 0)"
                 + (age.map {
@@ -164,6 +176,14 @@ extension SchemaChange: CustomStringConvertible {
                 + (alteration.suffix.map { " suffix=\($0)" } ?? "")
                 + (alteration.bound.map(Self.text) ?? "")
         }
+    }
+
+    /// The first step of adding a family where one node cannot do it alone; other changes are as they are.
+    public var asReservation: SchemaChange {
+        guard case .addFamily(let name, let isKnownOnly, let isDeletedFinal) = self else {
+            return self
+        }
+        return .reserveFamily(name, isKnownOnly: isKnownOnly, isDeletedFinal: isDeletedFinal)
     }
 
     private static func text(_ bound: BoundPolicy) -> String {

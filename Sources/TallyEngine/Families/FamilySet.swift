@@ -179,6 +179,11 @@ struct FamilySet: ~Copyable {
     /// - Complexity: O(families × columns), whatever the number of records.
     mutating func change(_ text: UnsafeRawBufferPointer) -> Bool {
         guard let change = SchemaChange(bytes: text) else { return false }
+        return self.change(change)
+    }
+
+    /// Changes the schema; false if that cannot be.
+    mutating func change(_ change: SchemaChange) -> Bool {
         let before = schema.families.map(\.number)
         do throws(SchemaError) {
             try schema.apply(change)

@@ -260,6 +260,10 @@ struct CommandProcessor: ~Copyable {
         do throws(Refusal) {
             if id.changesSchema {
                 guard beginSchemaChange() else { return .busy }
+                if let cluster = server.cluster {
+                    changesSchema = false
+                    return dispatchSchemaChange(cluster, owner, &session)
+                }
             }
             plan = try planOperations(id, index)
             if let refusal = placementRefusal(from: first, session) { throw refusal }

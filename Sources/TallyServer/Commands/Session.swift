@@ -39,6 +39,8 @@ struct Session: ~Copyable {
     var access: SessionAccess
     /// An attempt to log in that is being checked.
     var login: Login?
+    /// A change of a cluster's schema that is being made.
+    var schemaChange: PendingSchemaChange?
     /// Whether the command at hand has been presented before, and had to wait.
     var isPresentedAgain = false
     /// Whether its client finds its way in a cluster by itself, and can be sent elsewhere.

@@ -1,5 +1,6 @@
 import NIOCore
 import Synchronization
+import TallyCluster
 import TallyCore
 import TallyNode
 import TallyRESP
@@ -178,7 +179,7 @@ final class LoopContext: @unchecked Sendable {
             flights[ObjectIdentifier(flight)] = flight
         }
         processor.launched.removeAll(keepingCapacity: true)
-        server.replicationWakeUp()
+        server.cluster?.wakeUp()
         return true
     }
 

@@ -8,6 +8,11 @@ extension CommandProcessor {
     ///
     /// - Parameter isRepeated: Whether it has been made before, and is only to be told of.
     mutating func planSchemaChange(isRepeated: Bool = false) throws(Refusal) -> ReplyPlan {
+        guard server.cluster == nil else {
+            throw Refusal(
+                "ERR in a cluster, counters are declared by themselves: not with a token or in a transaction"
+            )
+        }
         let words = (0..<arguments.count).map { arguments[$0].text }
         let change: SchemaChange
         var changed = catalog.schema

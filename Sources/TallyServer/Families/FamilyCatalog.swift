@@ -60,7 +60,11 @@ final class FamilyCatalog: @unchecked Sendable {
     private let bytes: UnsafeMutableRawBufferPointer
     private static let hasher = KeyHasher(seed: 0)
 
-    init(_ schema: Schema, version: UInt64) {
+    init(_ whole: Schema, version: UInt64) {
+        // Who only has a name is not there yet.
+        let schema = Schema(
+            families: whole.families.filter { !$0.isReserved }, nextFamily: whole.nextFamily,
+            changeCount: whole.changeCount)
         self.schema = schema
         self.version = version
         let texts = schema.families.flatMap { family in

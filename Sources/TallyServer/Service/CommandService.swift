@@ -1,5 +1,6 @@
 import Synchronization
 public import TallyAccess
+import TallyCluster
 import TallyCore
 import TallyNode
 public import TallyRESP
@@ -44,7 +45,7 @@ public final class CommandService: Sendable {
                 }
                 continue
             case .launched(let flight):
-                server.replicationWakeUp()
+                server.cluster?.wakeUp()
                 await worker.wait(for: flight)
                 worker.land(flight)
                 continue

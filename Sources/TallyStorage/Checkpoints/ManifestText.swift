@@ -28,7 +28,7 @@ struct ManifestWriter {
             number(UInt64(family.version))
             number(
                 (family.isKnownOnly ? 1 : 0) | (family.isDeletedFinal ? 2 : 0)
-                    | (family.age == nil ? 0 : 4))
+                    | (family.age == nil ? 0 : 4) | (family.isReserved ? 8 : 0))
             if let age = family.age {
                 number(UInt64(age.coldAfterDays))
                 number(UInt64(age.timeShift))
@@ -60,6 +60,7 @@ struct ManifestWriter {
         for (number, log) in logs.sorted(by: { $0.key < $1.key }) {
             self.number(UInt64(number))
             schema(log.schema)
+            self.number(log.schema.changeCount)
             state(log.state)
         }
     }
@@ -137,6 +138,7 @@ struct ManifestReader {
             number: number, name: name, isKnownOnly: flags & 1 != 0,
             isDeletedFinal: flags & 2 != 0)
         family.version = version
+        family.isReserved = flags & 8 != 0
         family.age = age
         family.nextColumn = nextColumn
         if !keyName.isEmpty {
@@ -178,8 +180,11 @@ struct ManifestReader {
         guard let heldCount = small(), heldCount <= count else { return nil }
         var held: [Int: Manifest.HeldLog] = [:]
         for _ in 0..<heldCount {
-            guard let number = small(), number < count, let schema = schema(), let state = state()
+            guard let number = small(), number < count, let read = schema(),
+                let changeCount = self.number(), let state = state()
             else { return nil }
+            let schema = Schema(
+                families: read.families, nextFamily: read.nextFamily, changeCount: changeCount)
             held[Int(number)] = Manifest.HeldLog(state: state, schema: schema)
         }
         return held

@@ -12,7 +12,7 @@ TEST_FLAGS := --explicit-target-dependency-import-check error
 PRODUCT := .build/release/tally
 PYTHON := .venv/bin/python
 
-.PHONY: build run test unit clients sim sanitize fuzz bench bench-costs bench-dense bench-cold bench-engine bench-nats lint manual clean
+.PHONY: build run cluster test unit clients sim sanitize fuzz bench bench-costs bench-dense bench-cold bench-engine bench-nats lint manual clean
 
 build:
 	swift build $(PRODUCT_FLAGS)
@@ -45,6 +45,10 @@ sim:
 sanitize: .venv/installed
 	Scripts/sanitize.sh thread
 	Scripts/sanitize.sh address
+
+# Three NATS servers and three nodes on loopback, at work.
+cluster: build .venv/installed
+	Scripts/cluster-demo.sh $(PRODUCT) .venv/bin/nats-server
 
 # 10 million inputs each for the RESP parser, the journal reader and the NATS parser.
 fuzz:

@@ -191,8 +191,9 @@ def test_http_finds_the_way_too(cluster):
         assert [each["value"] for each in again] == [5 * number + 5] * 3
     client = cluster.nodes[0].client()
     wait_until(lambda: client.mget(keys) == [b"5"] * 24, "all increments")
-    ready = http(cluster.nodes[1], "GET", "/health/ready")
-    assert ready
+    with urllib.request.urlopen(
+            f"http://127.0.0.1:{cluster.nodes[1].http_port}/health/ready", timeout=30) as reply:
+        assert reply.status == 200
 
 
 def http(node, method, path, body=None, headers=None):
@@ -215,6 +216,15 @@ def test_redis_cli_finds_a_healthy_cluster(cluster):
             [cli, "-c", "-p", str(cluster.nodes[number % 5].port), "INCR", f"cli:{number}"],
             capture_output=True, text=True, timeout=60)
         assert said.stdout.strip().splitlines()[-1] == "1"
+
+
+def test_the_benchmark_of_redis_spreads_over_the_cluster(cluster):
+    ran = subprocess.run(
+        [tool("redis-benchmark"), "--cluster", "-p", str(cluster.nodes[0].port), "-n", "20000",
+         "-c", "20", "-P", "8", "-r", "1000", "-q", "-t", "incr,get"],
+        capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0 and "INCR:" in ran.stdout and "GET:" in ran.stdout, ran.stdout
+    assert "5 master nodes" in ran.stdout or "Cluster has 5 master nodes" in ran.stdout, ran.stdout
 
 
 def test_nodes_tell_one_another_apart(cluster):

@@ -196,11 +196,47 @@ private struct Plan {
             chosen[log] = primary
             primaries[primary, default: 0] += 1
         }
+        while evenPrimaries(&chosen, &primaries) {}
         return (0..<logCount).map { log in
             let others = holders[log].filter { $0 != chosen[log] }
                 .sorted { rank(log, $0) > rank(log, $1) }
             return (chosen[log].map { [$0] } ?? []) + others
         }
+    }
+
+    /// Takes one log from a node that is the primary of two more than another: each on the way from the one to
+    /// the other hands one to the next.
+    ///
+    /// - Returns: whether there was such a way.
+    private func evenPrimaries(
+        _ chosen: inout [NodeIdentity?], _ primaries: inout [NodeIdentity: Int]
+    ) -> Bool {
+        for heavy in candidates.map(\.node) {
+            var arrivals: [NodeIdentity: Int] = [:]
+            var queue = [heavy]
+            var index = 0
+            while index < queue.count {
+                let node = queue[index]
+                index += 1
+                if primaries[node, default: 0] + 2 <= primaries[heavy, default: 0] {
+                    var end = node
+                    while end != heavy, let log = arrivals[end], let from = chosen[log] {
+                        chosen[log] = end
+                        end = from
+                    }
+                    primaries[heavy, default: 0] -= 1
+                    primaries[node, default: 0] += 1
+                    return true
+                }
+                for log in 0..<logCount where chosen[log] == node {
+                    for next in holders[log] where next != heavy && arrivals[next] == nil {
+                        arrivals[next] = log
+                        queue.append(next)
+                    }
+                }
+            }
+        }
+        return false
     }
 
     /// How much a log wants a node.

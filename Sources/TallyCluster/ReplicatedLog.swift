@@ -335,7 +335,7 @@ public final class ReplicatedLog: @unchecked Sendable {
         flight = nil
         switch end {
         case .applied:
-            let outcomes = applied.batch.applied
+            let outcomes = applied.batch.results
             for waiter in waiters {
                 waiter.end(number, partitions, outcomes, firsts: applied.firsts)
             }

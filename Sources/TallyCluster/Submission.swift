@@ -113,7 +113,7 @@ public final class Submission: @unchecked Sendable {
     ///
     /// - Parameter firsts: Where each partition's operations begin in `applied`.
     func end(
-        _ log: Int, _ partitions: Range<Int>, _ applied: OperationBatch.Applied,
+        _ log: Int, _ partitions: Range<Int>, _ applied: OperationBatch.Results,
         firsts: UnsafePointer<Int>
     ) {
         for index in 0..<batch.count {

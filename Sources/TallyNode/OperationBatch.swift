@@ -397,12 +397,32 @@ public struct OperationBatch: ~Copyable {
         operations[first].unitCondition = condition
     }
 
-    /// The latest commit group that the outcomes of these operations reflect.
+    /// A batch's operations and what became of them, to be read without the batch; good until it changes.
+    public struct Results {
+        /// The operations.
+        public let operations: UnsafePointer<Operation>
+        /// What became of each.
+        public let outcomes: UnsafePointer<Outcome>
+        /// What their places lead into.
+        public let rows: UnsafePointer<Int64>
+        /// The time by which deadlines were judged, milliseconds since 1970; 0 where there are none.
+        public let nowMilliseconds: Int64
+
+        /// The latest commit group that the outcomes of these operations reflect.
+        @inline(__always)
+        public func latestSequence(_ operations: Range<Int>) -> UInt64 {
+            var latest: UInt64 = 0
+            for index in operations { latest = max(latest, outcomes[index].sequence) }
+            return latest
+        }
+    }
+
+    /// What became of its operations.
     @inline(__always)
-    public func latestSequence(_ operations: Range<Int>) -> UInt64 {
-        var latest: UInt64 = 0
-        for index in operations { latest = max(latest, outcomes[index].sequence) }
-        return latest
+    public var results: Results {
+        Results(
+            operations: operations, outcomes: outcomes, rows: rows,
+            nowMilliseconds: nowMilliseconds)
     }
 
     /// Empties the batch.

@@ -140,7 +140,7 @@ struct World {
                     $0.key == WorldStep.schemaKey || $0.key.hasPrefix(Self.requestPrefix)
                 }
             }
-            finish(batch.latestSequence(0..<batch.count))
+            finish(batch.results.latestSequence(0..<batch.count))
             return
         }
         for (step, key) in zip(steps, keys) { step.append(key, to: &batch) }
@@ -153,7 +153,7 @@ struct World {
         for (step, outcome) in zip(steps, outcomes) {
             check(outcome, of: step, now, removesDue: removesDue)
         }
-        finish(batch.latestSequence(0..<batch.count))
+        finish(batch.results.latestSequence(0..<batch.count))
     }
 
     // MARK: Requests that are counted once
@@ -197,7 +197,7 @@ struct World {
             check(outcome, of: step, now, removesDue: true)
             model[name] = Counter(value: outcome.value)
         }
-        finish(batch.latestSequence(0..<batch.count))
+        finish(batch.results.latestSequence(0..<batch.count))
     }
 
     /// What of the model a look at all counters shows.
@@ -215,7 +215,7 @@ struct World {
         if batch.outcomes[0].status == .applied {
             model[WorldStep.schemaKey] = Counter(value: 1)
         }
-        finish(batch.latestSequence(0..<batch.count))
+        finish(batch.results.latestSequence(0..<batch.count))
     }
 
     /// Goes on with a checkpoint, or begins one.

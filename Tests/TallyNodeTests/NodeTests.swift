@@ -50,7 +50,7 @@ struct HandDrivenNode: Sendable {
         if let unit { batch.makeUnit(from: 0, condition: unit) }
         guard node.execute(&batch) == .done else { return nil }
         let all = 0..<batch.count
-        return (all.map { batch.outcomes[$0] }, batch.latestSequence(all))
+        return (all.map { batch.outcomes[$0] }, batch.results.latestSequence(all))
     }
 
     func add(_ key: String, _ delta: Int64 = 1) -> (value: Int64, sequence: UInt64)? {

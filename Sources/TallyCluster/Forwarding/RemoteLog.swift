@@ -123,7 +123,7 @@ public final class RemoteLog: @unchecked Sendable {
             case .unreadable: end(number, flight, .outcomeUnknown)
             case .executed:
                 flights[number] = nil
-                let outcomes = answered.batch.applied
+                let outcomes = answered.batch.results
                 for waiter in flight.waiters {
                     waiter.end(self.number, partitions, outcomes, firsts: answered.firsts)
                 }

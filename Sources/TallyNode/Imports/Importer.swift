@@ -68,7 +68,7 @@ struct Importer<D: Disk> {
         while node.execute(&batch) == .busy { node.rest() }
         switch batch.outcomes[0].status {
         case .applied:
-            let sequence = batch.latestSequence(0..<batch.count)
+            let sequence = batch.results.latestSequence(0..<batch.count)
             node.imports.note(request.number, sequence: sequence)
             node.wakeJournal()
             while node.gate.durableSequence < sequence {

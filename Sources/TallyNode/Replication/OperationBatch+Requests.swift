@@ -231,24 +231,12 @@ extension OperationBatch {
         outcomes[index] = Outcome(refused: status)
     }
 
-    /// A batch that has been applied, to take outcomes from; good until the batch changes.
-    public struct Applied {
-        fileprivate let operations: UnsafePointer<Operation>
-        fileprivate let outcomes: UnsafePointer<Outcome>
-        fileprivate let rows: UnsafePointer<Int64>
-    }
-
-    /// Its operations and their outcomes, which may be passed on without a copy of the batch.
-    public var applied: Applied {
-        Applied(operations: operations, outcomes: outcomes, rows: rows)
-    }
-
     /// Takes over what became of an operation from the batch that was applied for it.
     ///
     /// - Parameter first: Where the operations of its section begin there.
     @inline(__always)
     public mutating func takeOutcome(
-        _ index: Int, _ ticket: RequestSection.Ticket, of applied: Applied, first: Int
+        _ index: Int, _ ticket: RequestSection.Ticket, of applied: Results, first: Int
     ) {
         let place = first &+ Int(ticket.index)
         guard let element = ticket.element else {
@@ -264,7 +252,7 @@ extension OperationBatch {
 
     /// Takes over what an operation has left in rows.
     @inline(__always)
-    private mutating func takeRows(_ index: Int, of applied: Applied, _ place: Int) {
+    private mutating func takeRows(_ index: Int, of applied: Results, _ place: Int) {
         switch operations[index].kind {
         case .readRecord, .extendedAdd: break
         default: return

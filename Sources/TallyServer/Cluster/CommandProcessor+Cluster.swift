@@ -55,12 +55,13 @@ extension CommandProcessor {
         flight.catalog = catalog
     }
 
-    /// Encodes the replies of one of a flight's stretches, whose outcomes are known.
+    /// Encodes the replies of one of a flight's stretches, whose outcomes are known. Those of others may be
+    /// written at this moment, so the flight's batch stays where it is.
     ///
     /// - Returns: how many commands that were.
     mutating func encode(_ stretch: Int, of flight: Flight) -> Int {
         let current = catalog
-        swap(&batch, &flight.submission.batch)
+        results = flight.results
         swap(&planned, &flight.planned)
         catalog = flight.catalog
         let count = encodeStretch(stretch)
@@ -69,7 +70,6 @@ extension CommandProcessor {
         }
         catalog = current
         swap(&planned, &flight.planned)
-        swap(&batch, &flight.submission.batch)
         return count
     }
 

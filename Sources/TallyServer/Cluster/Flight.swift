@@ -12,6 +12,8 @@ final class Flight: @unchecked Sendable {
     /// How the operations become replies, and by which schema.
     var planned: PlannedReplies
     var catalog: FamilyCatalog
+    /// What becomes of the operations. Taken before the logs have the batch, which then is theirs alone.
+    private(set) var results: OperationBatch.Results!
     /// The logs that each stretch waits for, a bit for each.
     private(set) var waiting: [UInt64] = []
     /// The partitions that each stretch, and those before it of the same client, may change.
@@ -29,6 +31,7 @@ final class Flight: @unchecked Sendable {
         planned = PlannedReplies(capacity: planCapacity)
         self.catalog = catalog
         submission = Submission(node.makeBatch()) { [unowned self] log in landing(self, log) }
+        results = submission.batch.results
     }
 
     /// Which logs something is waited for from.
@@ -51,6 +54,7 @@ final class Flight: @unchecked Sendable {
             waiting.append(logs | (earlier.map { waiting[$0] } ?? 0))
             self.written.append(written)
         }
+        results = submission.batch.results
     }
 
     /// The whole units of each stretch: a plan tells an operation of its first, which need not be the first.

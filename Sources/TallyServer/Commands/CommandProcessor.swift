@@ -30,6 +30,8 @@ struct CommandProcessor: ~Copyable {
     /// Whether somebody monitors, or commands are paused.
     private var isSpied = false
 
+    /// What became of the operations whose replies are being encoded.
+    var results: OperationBatch.Results
     /// How the operations in `batch` become replies.
     var planned: PlannedReplies
     /// What has been handed to the logs and waits for their outcomes, since it was last taken.
@@ -79,6 +81,7 @@ struct CommandProcessor: ~Copyable {
         lookup = server.lookup
         commands = server.commands
         batch = server.node.makeBatch()
+        results = batch.results
         statistics = server.makeCommandStatistics()
         catalog = FamilyCatalog(Schema(), version: 0)
         planned = PlannedReplies(capacity: Self.planCapacity)
@@ -515,6 +518,7 @@ struct CommandProcessor: ~Copyable {
     /// Encodes the replies of what has gathered and been executed, since `begun`.
     @inline(__always)
     mutating func encodeGathered(since begun: UInt64) {
+        results = batch.results
         for index in planned.stretches.indices {
             let start = replies.byteCount
             let commandCount = encodeStretch(index)
@@ -538,7 +542,7 @@ struct CommandProcessor: ~Copyable {
         let version = planned.stretches[index].version
         sequence = max(
             planned.preparedSequence,
-            batch.latestSequence(planned.operationRange(ofStretch: index)))
+            results.latestSequence(planned.operationRange(ofStretch: index)))
         var plan = range.lowerBound
         while plan < range.upperBound { encodePlan(&plan, version) }
         return range.count
@@ -593,12 +597,12 @@ struct CommandProcessor: ~Copyable {
 
     @inline(__always)
     private mutating func encodeReply(_ plan: ReplyPlan, _ version: RESPVersion) {
-        if !replies.encodeNumber(plan, batch.outcomes) { encodeOther(plan, version) }
+        if !replies.encodeNumber(plan, results.outcomes) { encodeOther(plan, version) }
     }
 
     @inline(never)
     private mutating func encodeOther(_ plan: ReplyPlan, _ version: RESPVersion) {
-        replies.encode(plan, batch, catalog, version)
+        replies.encode(plan, results, catalog, version)
     }
 
     /// Encodes a command's reply and the positions that it reflects.
@@ -613,10 +617,10 @@ struct CommandProcessor: ~Copyable {
         let last = planned.plans[plan - 1]
         let end = Int(last.first + last.count)
         var positions: [UInt16: UInt64] = [:]
-        for index in first..<end where batch.operations[index].kind != .transaction {
-            let partition = batch.operations[index].partition
+        for index in first..<end where results.operations[index].kind != .transaction {
+            let partition = results.operations[index].partition
             positions[partition] = max(
-                positions[partition] ?? 0, batch.outcomes[index].sequence)
+                positions[partition] ?? 0, results.outcomes[index].sequence)
         }
         replies.map(positions.count, version)
         for (partition, sequence) in positions.sorted(by: { $0.key < $1.key }) {
@@ -632,9 +636,9 @@ struct CommandProcessor: ~Copyable {
         let range = (plan + 1)..<(plan + 1 + Int(header.detail))
         plan = range.upperBound
         guard !header.isSilent else { return }
-        let status = batch.outcomes[Int(header.first)].status
+        let status = results.outcomes[Int(header.first)].status
         guard status == .applied || status == .unchanged else {
-            let operation = batch.operations[Int(header.first)]
+            let operation = results.operations[Int(header.first)]
             return replies.error(replies.refusal(status, operation, catalog))
         }
         if status == .unchanged { return replies.nullArray(version) }

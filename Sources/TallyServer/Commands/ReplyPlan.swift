@@ -114,7 +114,7 @@ extension ReplyWriter {
 
     /// Encodes the reply that the outcomes of a batch make, read by `catalog`.
     mutating func encode(
-        _ plan: ReplyPlan, _ batch: borrowing OperationBatch, _ catalog: FamilyCatalog,
+        _ plan: ReplyPlan, _ batch: OperationBatch.Results, _ catalog: FamilyCatalog,
         _ version: RESPVersion
     ) {
         guard plan.count > 0 else { return encodeEmpty(plan, version) }
@@ -230,14 +230,14 @@ extension ReplyWriter {
 
     /// Whether an operation's number is to be shown: a column has one always.
     @inline(__always)
-    private func isThere(_ index: Int, _ batch: borrowing OperationBatch) -> Bool {
+    private func isThere(_ index: Int, _ batch: OperationBatch.Results) -> Bool {
         batch.outcomes[index].wasPresent
             || batch.operations[index].family != 0 && batch.operations[index].kind != .readRecord
     }
 
     @inline(__always)
     private mutating func number(
-        _ index: Int, _ batch: borrowing OperationBatch, _ version: RESPVersion
+        _ index: Int, _ batch: OperationBatch.Results, _ version: RESPVersion
     ) {
         // A record of which nothing was read stands for a column that there is not.
         guard isThere(index, batch), batch.operations[index].kind != .readRecord else {
@@ -247,7 +247,7 @@ extension ReplyWriter {
     }
 
     @inline(__always)
-    private mutating func record(_ index: Int, _ batch: borrowing OperationBatch) {
+    private mutating func record(_ index: Int, _ batch: OperationBatch.Results) {
         let operation = batch.operations[index]
         guard operation.kind == .readRecord else {
             return integer(batch.outcomes[index].value)
@@ -259,7 +259,7 @@ extension ReplyWriter {
     }
 
     private mutating func hash(
-        _ shape: ReplyPlan.Shape, _ operation: Operation, _ batch: borrowing OperationBatch,
+        _ shape: ReplyPlan.Shape, _ operation: Operation, _ batch: OperationBatch.Results,
         _ catalog: FamilyCatalog, _ version: RESPVersion
     ) {
         guard let family = catalog.family(number: operation.family) else { return array(0) }
@@ -273,7 +273,7 @@ extension ReplyWriter {
     }
 
     private mutating func hashScan(
-        _ shape: ReplyPlan.Shape, _ operation: Operation, _ batch: borrowing OperationBatch,
+        _ shape: ReplyPlan.Shape, _ operation: Operation, _ batch: OperationBatch.Results,
         _ catalog: FamilyCatalog
     ) {
         guard let family = catalog.family(number: operation.family) else { return array(0) }

@@ -198,7 +198,10 @@ struct ClusterClients {
             switch sort(outcome) {
             case .certain: told[key, default: []].append(outcome.value)
             case .unknown: unknownIncrements[key, default: 0] += 1
-            case .refused: break
+            case .refused:
+                if outcome.status != .logUnavailable {
+                    violations.append("an increment of \(key) was refused as \(outcome.status)")
+                }
             }
         case .readBehind(let place):
             let (before, read) = (batch.outcomes[place - 1], batch.outcomes[place])

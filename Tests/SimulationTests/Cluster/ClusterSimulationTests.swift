@@ -21,6 +21,7 @@ struct ClusterSimulationTests {
         #expect(world.violations.isEmpty, "\(world.violations.prefix(5))")
         #expect(world.acknowledged > 1000 && world.unknown > 100 && world.refused > 100)
         #expect(world.duplicates > 20 && world.crashes > 5)
+        #expect(world.forwarded > 100)
         #expect(world.checkpoints > 20 && world.resumptions > 3 && world.waits > 20)
     }
 

@@ -30,6 +30,8 @@ struct ClusterWorld {
     let clock = SimulatedClock()
     private var broker = BrokerModel(logCount: logCount)
     private var nodes: [SimulatedReplica] = []
+    private var guest: SimulatedReplica
+    private var forwards = ForwardModel()
     private var clients = ClusterClients()
     private(set) var violations: [String] = []
     private(set) var crashes = 0
@@ -38,6 +40,7 @@ struct ClusterWorld {
     private(set) var resumptions = 0
     /// Messages behind which some message waited for the disk.
     private(set) var waits = 0
+    var forwarded: Int { forwards.answered }
     var duplicates: Int { broker.duplicates }
     var acknowledged: Int { clients.acknowledgedCount }
     var unknown: Int { clients.unknownCount }
@@ -49,6 +52,9 @@ struct ClusterWorld {
         self.plantedBug = plantedBug
         random = SeededGenerator(seed: seed)
         clock.advance(nanoseconds: 1_000_000_000)
+        guest = SimulatedReplica(
+            number: 3, life: 0, seed: seed, clock: clock, disk: SimulatedDisk(seed: seed &+ 3),
+            nil, isGuest: true)
         nodes = (0..<3).map { index in
             SimulatedReplica(
                 number: index, life: 0, seed: seed, clock: clock,
@@ -69,6 +75,7 @@ struct ClusterWorld {
     mutating func run(steps: Int) {
         for _ in 0..<steps where violations.isEmpty { step() }
         broker.isFaulty = false
+        forwards.isFaulty = false
         for node in nodes { node.disk.setFaults { $0 = SimulatedDisk.Faults() } }
         settle()
         check()
@@ -80,9 +87,13 @@ struct ClusterWorld {
         clock.advance(nanoseconds: UInt64.random(in: 0..<20_000_000, using: &random))
         let index = Int.random(in: 0..<nodes.count, using: &random)
         switch Int.random(in: 0..<100, using: &random) {
-        case 0..<22:
+        case 0..<18:
             clients.submit(to: nodes[index], clock: clock, &random)
-        case 22..<40: send(index)
+        case 18..<22: clients.submit(to: guest, clock: clock, &random)
+        case 22..<26: forwards.send(from: guest, now: clock.monotonicNanoseconds())
+        case 26..<32:
+            forwards.arrive(guest, nodes, now: clock.monotonicNanoseconds(), &random)
+        case 32..<40: send(index)
         case 40..<55: broker.arrive(now: clock.wallMilliseconds(), &random)
         case 55..<64: answer()
         case 64..<84: deliver(index, countMax: 4)
@@ -97,6 +108,9 @@ struct ClusterWorld {
         case 97:
             for log in nodes[index].replica.logs {
                 log.checkDeadlines(now: clock.monotonicNanoseconds())
+            }
+            for remote in guest.replica.remotes {
+                remote.checkDeadlines(now: clock.monotonicNanoseconds())
             }
         default: redeliver(index)
         }
@@ -217,6 +231,10 @@ struct ClusterWorld {
                 deliver(index, countMax: 1000)
                 resume(index, blocksMax: 1000)
             }
+            forwards.send(from: guest, now: clock.monotonicNanoseconds())
+            for _ in 0..<100 where !forwards.isQuiet {
+                forwards.arrive(guest, nodes, now: clock.monotonicNanoseconds(), &random)
+            }
             while !broker.isQuiet {
                 broker.arrive(now: clock.wallMilliseconds(), &random)
                 answer()
@@ -233,6 +251,9 @@ struct ClusterWorld {
                 for log in node.replica.logs {
                     log.checkDeadlines(now: clock.monotonicNanoseconds())
                 }
+            }
+            for remote in guest.replica.remotes {
+                remote.checkDeadlines(now: clock.monotonicNanoseconds())
             }
         }
         violations.append("nothing settles")

@@ -3,7 +3,7 @@ import TallyCore
 import TallyNode
 import TallyTestSupport
 
-/// One replica of everything, in one of its lives.
+/// One replica of everything, in one of its lives; or a node that has nothing, and asks others.
 struct SimulatedReplica {
     let number: Int
     let sender: BrokerModel.Sender
@@ -11,6 +11,7 @@ struct SimulatedReplica {
     let replica: Replica
     let disk: SimulatedDisk
     let expiry: Expiry
+    let desk: ForwardDesk
     private let checkpointer: Checkpointer<SimulatedDisk>
     private let residency: Residency
     /// Messages that were passed over, for a planted bug.
@@ -20,7 +21,7 @@ struct SimulatedReplica {
 
     init(
         number: Int, life: Int, seed: UInt64, clock: SimulatedClock, disk: SimulatedDisk,
-        _ plantedBug: ClusterWorld.PlantedBug?
+        _ plantedBug: ClusterWorld.PlantedBug?, isGuest: Bool = false
     ) {
         self.number = number
         self.disk = disk
@@ -57,12 +58,21 @@ struct SimulatedReplica {
                 makeIdentity: {
                     ProducerIdentity(milliseconds: clock.wallMilliseconds(), random: random)
                 })
+            guard !isGuest else { return made }
             if state == nil { made.begin(LogState(epoch: 1, streamNanoseconds: 1)) }
             made.setStream(nanoseconds: 1)
             made.isCaughtUp = true
             return made
         }
-        replica = Replica(node: node, logs: logs)
+        let life = ProducerIdentity(milliseconds: clock.wallMilliseconds(), random: random)
+        let remotes = (0..<ClusterWorld.logCount).map { log in
+            RemoteLog(
+                number: log, partitions: data.partitions(ofLog: log), cluster: data.identity,
+                node: node, identity: life)
+        }
+        replica = Replica(node: node, logs: logs, remotes: remotes)
+        desk = ForwardDesk(replica, cluster: data.identity) { $0() }
+        desk.now = { clock.monotonicNanoseconds() }
         expiry = Expiry(
             node: node, target: LogTarget(replica, clock: clock, isCovered: { _ in true }))
     }

@@ -12,7 +12,7 @@ TEST_FLAGS := --explicit-target-dependency-import-check error
 PRODUCT := .build/release/tally
 PYTHON := .venv/bin/python
 
-.PHONY: build run cluster test unit clients sim sanitize fuzz bench bench-costs bench-dense bench-cold bench-engine bench-nats lint manual clean
+.PHONY: build run cluster chaos test unit clients sim sanitize fuzz bench bench-costs bench-dense bench-cold bench-engine bench-nats bench-failover lint manual clean
 
 build:
 	swift build $(PRODUCT_FLAGS)
@@ -49,6 +49,14 @@ sanitize: .venv/installed
 # Three NATS servers and three nodes on loopback, at work.
 cluster: build .venv/installed
 	Scripts/cluster-demo.sh $(PRODUCT) .venv/bin/nats-server
+
+# Ten minutes of everything that can happen to a cluster, under load whose every reply is checked.
+chaos: build .venv/installed
+	TALLY_BINARY=$(abspath $(PRODUCT)) $(abspath $(PYTHON)) Tests/ClientTests/chaos.py --seconds 600
+
+# What clients notice when a node or a NATS server is killed.
+bench-failover: build .venv/installed
+	$(PYTHON) Benchmarks/failover.py --tally $(PRODUCT)
 
 # 10 million inputs each for the RESP parser, the journal reader and the NATS parser.
 fuzz:

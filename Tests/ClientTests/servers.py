@@ -191,7 +191,7 @@ class RedisServer(Server):
 class Broker(Server):
     """A nats-server that keeps each log's messages on disk before it says so."""
 
-    def __init__(self, directory, name, port, route_port, routes):
+    def __init__(self, directory, name, port, route_port, routes, advertises=True):
         directory.mkdir(parents=True, exist_ok=True)
         configuration = directory / "server.conf"
         addresses = ", ".join(f"nats://127.0.0.1:{route}" for route in routes)
@@ -199,7 +199,10 @@ class Broker(Server):
             f"""server_name: {name}
 listen: 127.0.0.1:{port}
 jetstream {{ store_dir: "{directory / 'store'}", sync_interval: always }}
-cluster {{ name: brokers, listen: 127.0.0.1:{route_port}, routes: [{addresses}] }}
+cluster {{
+  name: brokers, listen: 127.0.0.1:{route_port}, routes: [{addresses}]
+  no_advertise: {"false" if advertises else "true"}
+}}
 """)
         super().__init__([nats_server(), "-c", configuration], port, directory)
 
@@ -227,17 +230,22 @@ class ClusterNode(Server):
             self.http_port, "--nats", addresses, *flags]
         super().__init__(command, port, directory, tally_environment())
 
+    def set_nats(self, addresses):
+        """Reaches the NATS servers at other addresses from the next start on."""
+        self.command[self.command.index("--nats") + 1] = addresses
+
 
 class ClusterUnderTest:
     """Three brokers and three nodes."""
 
-    def __init__(self, directory, logs=4, count=3, copies=3, absence_seconds=300, flags=()):
+    def __init__(self, directory, logs=4, count=3, copies=3, absence_seconds=300, flags=(),
+                 advertises=True):
         self.directory = directory
         ports = [free_port() for _ in range(3)]
         routes = [free_port() for _ in range(3)]
         self.brokers = [
             Broker(directory / f"broker{number}", f"broker{number}", ports[number],
-                   routes[number], routes)
+                   routes[number], routes, advertises)
             for number in range(3)]
         self.addresses = ",".join(f"nats://127.0.0.1:{port}" for port in ports)
         self.logs, self.copies, self.absence_seconds = logs, copies, absence_seconds

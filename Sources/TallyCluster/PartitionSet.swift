@@ -9,6 +9,13 @@ public struct PartitionSet: Sendable {
         precondition(Limits.partitionsMax <= 16 * 64, "partition set too small")
     }
 
+    /// All partitions.
+    public static let all: PartitionSet = {
+        var set = PartitionSet()
+        set.words = InlineArray(repeating: .max)
+        return set
+    }()
+
     /// Adds a partition.
     public mutating func insert(_ partition: Int) {
         words[partition &>> 6] |= 1 &<< UInt64(partition & 63)

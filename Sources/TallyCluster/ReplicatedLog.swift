@@ -89,6 +89,7 @@ public final class ReplicatedLog: @unchecked Sendable {
             cluster: cluster, log: UInt32(number),
             state: state ?? LogState(epoch: 1, streamNanoseconds: 0))
         held.store(state != nil, ordering: .relaxed)
+        applySequence.store(state?.sequence ?? 0, ordering: .relaxed)
         producer = LogProducer(identity: makeIdentity())
         applied = MessageBatch(node: node, partitions: partitions)
         writeNanosecondsMax = writeMillisecondsMax * 1_000_000
@@ -96,6 +97,10 @@ public final class ReplicatedLog: @unchecked Sendable {
 
     /// How far the partitions have come.
     public var state: LogState { follower.state }
+
+    /// The last message that has been applied. Any thread.
+    public var appliedSequence: UInt64 { applySequence.load(ordering: .acquiring) }
+    private let applySequence = Atomic<UInt64>(0)
 
     // MARK: Coming and going
 
@@ -106,6 +111,7 @@ public final class ReplicatedLog: @unchecked Sendable {
         leave()
         node.install(self.partitions, partitions)
         follower = LogFollower(cluster: cluster, log: UInt32(number), state: state)
+        applySequence.store(state.sequence, ordering: .releasing)
         halt = nil
         held.store(true, ordering: .relaxed)
     }
@@ -288,7 +294,10 @@ public final class ReplicatedLog: @unchecked Sendable {
         _ sequence: UInt64, _ milliseconds: UInt64, _ bytes: UnsafeRawBufferPointer
     ) throws(LogFollower.Halt) -> Receipt {
         do throws(LogFollower.Halt) {
-            defer { node.noteMessage(byteCount: bytes.count) }
+            defer {
+                node.noteMessage(byteCount: bytes.count)
+                applySequence.store(follower.state.sequence, ordering: .releasing)
+            }
             switch try follower.receive(sequence: sequence, milliseconds: milliseconds, bytes) {
             case .old: return .passedOver
             case .void(let header, let reason):

@@ -19,6 +19,8 @@ public final class Submission: @unchecked Sendable {
     /// Which operations were executed here and now.
     private(set) var isLocal: UnsafeMutablePointer<Bool>
     private(set) var tickets: UnsafeMutablePointer<RequestSection.Ticket>
+    /// Whether its reads, too, go through the logs where others have them.
+    public var isOrdered = false
     /// The logs that its operations have been given to, a bit for each.
     public internal(set) var logs: UInt64 = 0
 

@@ -167,6 +167,8 @@ public enum Limits {
     public static let copySilenceSeconds: UInt64 = 60
     /// Bytes of one piece of a file that is copied.
     public static let copyPieceBytes = 512 << 10
+    /// How long a command waits for a position that its node has not reached, milliseconds.
+    public static let positionMillisecondsMax: UInt64 = 2_000
     /// How often logs are trimmed, seconds.
     public static let trimSeconds = 10
     /// Keys that are looked at to find those of one slot.

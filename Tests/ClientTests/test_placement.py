@@ -257,3 +257,26 @@ def test_a_node_that_is_killed_is_left_out(cluster):
         assert client.incr(f"survivor:{number}") == 2
     assert took < 5, took
     client.close()
+
+
+def test_positions_are_read_by_others(cluster):
+    """What one connection was told, another can demand to see, through whichever node; or the latest there is."""
+    clients = [node.client(decode_responses=True) for node in cluster.nodes]
+    for number in range(60):
+        key = f"position:{number % 7}"
+        value, flat = clients[number % 5].execute_command("WITHPOSITION", "INCR", key)
+        position = flat[1] if isinstance(flat, list) else next(iter(flat.values()))
+        for other in range(5):
+            client = clients[other]
+            assert int(client.execute_command("ATLEAST", position, "GET", key)) >= value
+            assert int(client.execute_command("ATLEAST", "latest", "GET", key)) >= value
+    many = [f"position:{number}" for number in range(7)]
+    values = clients[2].execute_command("ATLEAST", "latest", "MGET", *many)
+    assert sum(map(int, values)) == 60
+    with pytest.raises(redis.ResponseError, match="of several"):
+        clients[0].execute_command("ATLEAST", "1-1", "MGET", *many)
+    with pytest.raises(redis.ResponseError, match="POSITIONLOST"):
+        clients[0].execute_command("ATLEAST", "7-1", "GET", "position:1")
+    with pytest.raises(redis.ResponseError, match="not been reached"):
+        for client in clients:
+            client.execute_command("ATLEAST", "1-99999999", "GET", "position:1")

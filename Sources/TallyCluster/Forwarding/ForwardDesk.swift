@@ -62,6 +62,7 @@ public final class ForwardDesk {
             return wait(for: blocks, Array(bytes), answer)
         }
         swap(&visit.gathered.batch, &visit.submission.batch)
+        visit.submission.isOrdered = message.header.epoch == RemoteLog.orderedEpoch
         execute(visit, log, now, answer)
     }
 
@@ -96,7 +97,7 @@ public final class ForwardDesk {
         _ visit: Visit, _ log: ReplicatedLog, _ now: UInt64, _ answer: @escaping ([UInt8]) -> Void
     ) {
         visit.submission.prepare()
-        var written = PartitionSet()
+        var written = visit.submission.isOrdered ? .all : PartitionSet()
         let logs = visit.submission.route(
             0..<visit.submission.batch.count, replica, &written)
         guard logs != 0 else {

@@ -33,6 +33,8 @@ public final class RemoteLog: @unchecked Sendable {
     public let partitions: Range<Int>
     private let cluster: LogIdentity
     private let drafts: Locked<LogDrafts>
+    /// Those whose reads are to go through the log, too.
+    private let orderedDrafts: Locked<LogDrafts>
     private var flights: [UInt64: Flight] = [:]
     private var nextNumber: UInt64 = 1
     private let identity: ProducerIdentity
@@ -50,11 +52,13 @@ public final class RemoteLog: @unchecked Sendable {
         self.partitions = partitions
         self.cluster = cluster
         self.identity = identity
-        drafts = Locked(
+        // What comes back must fit into a message, too.
+        func makeDrafts() -> LogDrafts {
             LogDrafts(
-                partitions: partitions, byteCountMax: Limits.forwardBytesMax,
-                // What comes back must fit into a message, too.
-                operationBytes: 32))
+                partitions: partitions, byteCountMax: Limits.forwardBytesMax, operationBytes: 32)
+        }
+        drafts = Locked(makeDrafts())
+        orderedDrafts = Locked(makeDrafts())
         answered = MessageBatch(node: node, partitions: partitions)
         waitNanosecondsMax = waitMillisecondsMax * 1_000_000
     }
@@ -62,11 +66,17 @@ public final class RemoteLog: @unchecked Sendable {
     // MARK: Submitting
 
     /// Whether what is submitted now would wait too long. Any thread.
-    public var isFull: Bool { drafts.withLock { $0.isFull } }
+    public var isFull: Bool {
+        drafts.withLock { $0.isFull } || orderedDrafts.withLock { $0.isFull }
+    }
 
     /// Adds a submission's operations on this log's partitions to the next request. Any thread.
     func submit(_ submission: Submission, now: UInt64) {
-        drafts.withLock { $0.add(submission, now: now) }
+        if submission.isOrdered {
+            orderedDrafts.withLock { $0.add(submission, now: now) }
+        } else {
+            drafts.withLock { $0.add(submission, now: now) }
+        }
     }
 
     // MARK: Sending
@@ -75,11 +85,8 @@ public final class RemoteLog: @unchecked Sendable {
     ///
     /// - Parameter now: Monotonic nanoseconds.
     public func poll(now: UInt64) -> Request? {
-        while flights.count < Limits.forwardsInFlight,
-            let draft = drafts.withLock({ $0.take() })
-        {
-            takeOff(draft, now)
-        }
+        takeOff(orderedDrafts, epoch: Self.orderedEpoch, now)
+        takeOff(drafts, epoch: 0, now)
         guard
             let (number, flight) = flights.first(where: { $0.value.due.map { $0 <= now } == true })
         else { return nil }
@@ -87,13 +94,22 @@ public final class RemoteLog: @unchecked Sendable {
         return Request(number: number, bytes: flight.bytes)
     }
 
-    private func takeOff(_ draft: LogDraft, _ now: UInt64) {
+    /// In place of an epoch in a request: reads go through the log, too.
+    static let orderedEpoch: UInt32 = 1
+
+    private func takeOff(_ drafts: borrowing Locked<LogDrafts>, epoch: UInt32, _ now: UInt64) {
+        while flights.count < Limits.forwardsInFlight, let draft = drafts.withLock({ $0.take() }) {
+            takeOff(draft, epoch: epoch, now)
+            drafts.withLock { $0.reuse(draft) }
+        }
+    }
+
+    private func takeOff(_ draft: LogDraft, epoch: UInt32, _ now: UInt64) {
         let bytes = draft.message(
             LogMessage.Header(
-                cluster: cluster, log: UInt32(number), epoch: 0, producer: identity,
+                cluster: cluster, log: UInt32(number), epoch: epoch, producer: identity,
                 producerSequence: nextNumber))
         let waiters = draft.takeWaiters()
-        drafts.withLock { $0.reuse(draft) }
         guard bytes.count <= Limits.logMessageBytesMax else { return end(waiters, .messageTooLong) }
         flights[nextNumber] = Flight(bytes: bytes, waiters: waiters, begun: now, due: now)
         nextNumber += 1
@@ -163,6 +179,11 @@ public final class RemoteLog: @unchecked Sendable {
         for (number, flight) in flights where now - min(now, flight.begun) > waitNanosecondsMax {
             end(number, flight, flight.due == nil ? .outcomeUnknown : .logUnavailable)
         }
+        dropOverdue(drafts, now)
+        dropOverdue(orderedDrafts, now)
+    }
+
+    private func dropOverdue(_ drafts: borrowing Locked<LogDrafts>, _ now: UInt64) {
         while let since = drafts.withLock({ $0.since }), now > since,
             now - since > waitNanosecondsMax, let draft = drafts.withLock({ $0.take() })
         {

@@ -12,7 +12,7 @@ extension CommandProcessor {
     ///   if there is none, nothing was done because the logs have too much to do.
     mutating func launch(_ replica: Replica) -> Bool {
         let begun = server.clock.monotonicNanoseconds()
-        guard batch.changesAnything || !replica.servesAll else {
+        guard batch.changesAnything || planned.hasOrdered || !replica.servesAll else {
             node.read(0..<batch.count, of: &batch)
             encodeGathered(since: begun)
             return true

@@ -18,6 +18,8 @@ final class Flight: @unchecked Sendable {
     private(set) var waiting: [UInt64] = []
     /// The partitions that each stretch, and those before it of the same client, may change.
     private var written: [PartitionSet] = []
+    /// The latest stretch of each client, while they are routed.
+    private var latest: [ObjectIdentifier: Int] = [:]
     /// Whose stretches they are.
     private var connections: [ConnectionHandler?] = []
 
@@ -45,11 +47,14 @@ final class Flight: @unchecked Sendable {
         waiting.removeAll(keepingCapacity: true)
         written.removeAll(keepingCapacity: true)
         let ranges = operationRanges()
+        latest.removeAll(keepingCapacity: true)
+        submission.isOrdered = planned.hasOrdered
         for index in planned.stretches.indices {
             // What a client has asked first is executed, and answered, first.
-            let client = planned.stretches[index].client
-            let earlier = (0..<index).last { planned.stretches[$0].client === client }
+            let client = ObjectIdentifier(planned.stretches[index].client)
+            let earlier = latest.updateValue(index, forKey: client)
             var written = earlier.map { self.written[$0] } ?? PartitionSet()
+            if planned.stretches[index].isOrdered { written = .all }
             let logs = submission.route(ranges[index], replica, &written)
             waiting.append(logs | (earlier.map { waiting[$0] } ?? 0))
             self.written.append(written)

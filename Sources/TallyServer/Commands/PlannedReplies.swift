@@ -12,6 +12,8 @@ struct PlannedReplies: ~Copyable {
     private(set) var preparedSequence: UInt64 = 0
     /// Whose plans those are, in order; the last one's end is `count`.
     private(set) var stretches: [Stretch] = []
+    /// Whether some stretch's reads go through the logs.
+    private(set) var hasOrdered = false
 
     /// Plans of one owner that follow one another.
     struct Stretch {
@@ -19,6 +21,8 @@ struct PlannedReplies: ~Copyable {
         let client: ClientInfo
         let version: RESPVersion
         let planStart: Int
+        /// Whether its reads, too, go through the logs of a cluster.
+        var isOrdered = false
     }
 
     init(capacity: Int) {
@@ -57,6 +61,12 @@ struct PlannedReplies: ~Copyable {
             Stretch(owner: owner, client: client, version: version, planStart: count))
     }
 
+    /// Has the last stretch's reads go through the logs of a cluster, behind all that is in them.
+    mutating func orderLast() {
+        stretches[stretches.count - 1].isOrdered = true
+        hasOrdered = true
+    }
+
     @inline(__always)
     mutating func append(_ plan: ReplyPlan, command: Int, isSilent: Bool) {
         if count == capacity { grow() }
@@ -88,6 +98,7 @@ struct PlannedReplies: ~Copyable {
     mutating func removeAll() {
         count = 0
         stretches.removeAll(keepingCapacity: true)
+        hasOrdered = false
         if !prepared.isEmpty {
             prepared.removeAll()
             preparedSequence = 0

@@ -39,6 +39,8 @@ struct Session: ~Copyable {
     var access: SessionAccess
     /// An attempt to log in that is being checked.
     var login: Login?
+    /// Since when the command at hand waits for a position, on the monotonic clock.
+    var demandedSince: UInt64?
     /// A change of a cluster's schema that is being made.
     var schemaChange: PendingSchemaChange?
     /// Whether the command at hand has been presented before, and had to wait.

@@ -15,6 +15,8 @@ public final class Submission: @unchecked Sendable {
     /// Called once for each log whose operations have their outcomes, on the log's thread.
     private let didEnd: @Sendable (_ log: Int) -> Void
 
+    /// Where outcomes go: taken before the logs have the batch, so that none of them touches the batch itself.
+    private var places: OperationBatch.Places
     private var capacity = 0
     /// Which operations were executed here and now.
     private(set) var isLocal: UnsafeMutablePointer<Bool>
@@ -27,6 +29,7 @@ public final class Submission: @unchecked Sendable {
     /// A submission of `batch`.
     public init(_ batch: consuming OperationBatch, _ didEnd: @escaping @Sendable (Int) -> Void) {
         self.batch = batch
+        places = self.batch.places
         self.didEnd = didEnd
         isLocal = .allocate(capacity: 0)
         tickets = .allocate(capacity: 0)
@@ -49,6 +52,7 @@ public final class Submission: @unchecked Sendable {
         }
         isLocal.initialize(repeating: false, count: batch.count)
         logs = 0
+        places = batch.places
     }
 
     /// Executes those of the operations `range`, whole units, that need not wait, here and now.
@@ -107,7 +111,7 @@ public final class Submission: @unchecked Sendable {
     /// Gives the operations of a log the outcome that nothing is known of them, or that they were not
     /// applied.
     func end(_ log: Int, _ partitions: Range<Int>, _ status: Outcome.Status) {
-        forEach(in: partitions) { batch.refuse($0, status) }
+        forEach(in: partitions) { places.refuse($0, status) }
         didEnd(log)
     }
 
@@ -118,10 +122,11 @@ public final class Submission: @unchecked Sendable {
         _ log: Int, _ partitions: Range<Int>, _ applied: OperationBatch.Results,
         firsts: UnsafePointer<Int>
     ) {
-        for index in 0..<batch.count {
-            let partition = Int(batch.operations[index].partition)
+        let places = places
+        for index in 0..<places.count {
+            let partition = Int(places.operations[index].partition)
             guard !isLocal[index], partitions.contains(partition) else { continue }
-            batch.takeOutcome(
+            places.takeOutcome(
                 index, tickets[index], of: applied,
                 first: firsts[partition &- partitions.lowerBound])
         }
@@ -130,8 +135,8 @@ public final class Submission: @unchecked Sendable {
 
     /// Calls `body` with the operations that have been given to the log of `partitions`.
     private func forEach(in partitions: Range<Int>, _ body: (Int) -> Void) {
-        for index in 0..<batch.count
-        where !isLocal[index] && partitions.contains(Int(batch.operations[index].partition)) {
+        for index in 0..<places.count
+        where !isLocal[index] && partitions.contains(Int(places.operations[index].partition)) {
             body(index)
         }
     }

@@ -231,12 +231,36 @@ extension OperationBatch {
         outcomes[index] = Outcome(refused: status)
     }
 
+    /// Where outcomes are written of operations that others have been given; good until the batch changes.
+    public var places: Places {
+        Places(operations: operations, outcomes: outcomes, rows: rows, count: count)
+    }
+
+    /// A batch's memory, without the batch.
+    public struct Places {
+        /// The operations.
+        public let operations: UnsafeMutablePointer<Operation>
+        fileprivate let outcomes: UnsafeMutablePointer<Outcome>
+        fileprivate let rows: UnsafeMutablePointer<Int64>
+        /// How many operations there are.
+        public let count: Int
+
+        /// Gives an operation an outcome that changed nothing.
+        public func refuse(_ index: Int, _ status: Outcome.Status) {
+            outcomes[index] = Outcome(refused: status)
+        }
+    }
+}
+
+extension OperationBatch.Places {
+
     /// Takes over what became of an operation from the batch that was applied for it.
     ///
     /// - Parameter first: Where the operations of its section begin there.
     @inline(__always)
-    public mutating func takeOutcome(
-        _ index: Int, _ ticket: RequestSection.Ticket, of applied: Results, first: Int
+    public func takeOutcome(
+        _ index: Int, _ ticket: RequestSection.Ticket, of applied: OperationBatch.Results,
+        first: Int
     ) {
         let place = first &+ Int(ticket.index)
         guard let element = ticket.element else {
@@ -252,7 +276,7 @@ extension OperationBatch {
 
     /// Takes over what an operation has left in rows.
     @inline(__always)
-    private mutating func takeRows(_ index: Int, of applied: Results, _ place: Int) {
+    private func takeRows(_ index: Int, of applied: OperationBatch.Results, _ place: Int) {
         switch operations[index].kind {
         case .readRecord, .extendedAdd: break
         default: return

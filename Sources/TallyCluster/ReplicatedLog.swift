@@ -246,8 +246,8 @@ public final class ReplicatedLog: @unchecked Sendable {
         sequence: UInt64, milliseconds: UInt64, _ bytes: UnsafeRawBufferPointer
     ) throws(LogFollower.Halt) -> Receipt {
         guard halt == nil else { return .passedOver }
-        if !waiting.isEmpty || mustRead(sequence, bytes) {
-            if !waiting.isEmpty { _ = mustRead(sequence, bytes) }
+        // Asked of those behind another, too, so that what they need is read meanwhile.
+        if mustRead(sequence, bytes) || !waiting.isEmpty {
             waiting.append(
                 WaitingMessage(
                     sequence: sequence, milliseconds: milliseconds, bytes: Array(bytes)))

@@ -20,16 +20,7 @@ public struct ClusterObserver: Sendable {
         self.client = client
     }
 
-    private var bucket: KeyValueBucket {
-        get throws(ClusterError) {
-            do {
-                return try KeyValueBucket(
-                    JetStream(client), name: ClusterSettings.bucket(of: settings.name))
-            } catch {
-                throw .servers("\(error)")
-            }
-        }
-    }
+    private var bucket: KeyValueBucket { settings.bucket(client) }
 
     /// A log and its stream.
     public struct LogStatus: Codable, Sendable {
@@ -75,8 +66,6 @@ public struct ClusterObserver: Sendable {
                         holders: assignment?.holders[number] ?? []))
             }
             return Status(nodes: nodes, logs: logs)
-        } catch let error as ClusterError {
-            throw error
         } catch {
             throw .servers("\(error)")
         }
@@ -115,8 +104,6 @@ public struct ClusterObserver: Sendable {
             } else {
                 _ = try await bucket.delete(key)
             }
-        } catch let error as ClusterError {
-            throw error
         } catch {
             throw .servers("\(error)")
         }

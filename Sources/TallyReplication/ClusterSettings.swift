@@ -110,6 +110,15 @@ public struct ClusterSettings: Codable, Equatable, Sendable {
     /// The subject on which a node is asked for its checkpoint.
     func copySubject(of node: NodeIdentity) -> String { "tally.\(name).node.\(node).copy" }
 
+    /// The cluster's bucket, at `client`'s servers.
+    func bucket(_ client: NATSClient) -> KeyValueBucket {
+        do {
+            return try KeyValueBucket(JetStream(client), name: Self.bucket(of: name))
+        } catch {
+            preconditionFailure("a checked name refused: \(error)")
+        }
+    }
+
     /// The bucket of what nodes tell each other.
     static func bucket(of name: String) -> String { "TALLY_\(name)" }
 

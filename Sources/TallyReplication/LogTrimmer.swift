@@ -29,9 +29,7 @@ struct LogTrimmer: Sendable {
     /// Raises a log's floor, and removes what is below.
     func trim(_ log: Int, to sequence: UInt64) async {
         do {
-            let jetStream = JetStream(client)
-            let bucket = try KeyValueBucket(
-                jetStream, name: ClusterSettings.bucket(of: settings.name))
+            let bucket = settings.bucket(client)
             let key = ClusterSettings.floorKey(ofLog: log)
             let last = try await bucket.last(key)
             if let last, last.isPresent {
@@ -46,7 +44,7 @@ struct LogTrimmer: Sendable {
                 _ = try await bucket.create(key, bytes)
             }
             // The message at the floor stays, by which those who come back recognise the log.
-            let removed = try await jetStream.purgeStream(
+            let removed = try await bucket.jetStream.purgeStream(
                 settings.stream(ofLog: log), below: sequence)
             logger.info(
                 "the log has been trimmed",

@@ -61,12 +61,7 @@ final class MembershipDriver: @unchecked Sendable {
         self.onView = onView
         membership = Membership(
             own: own.node, logCount: settings.logs, now: clock.monotonicNanoseconds())
-        do {
-            bucket = try KeyValueBucket(
-                JetStream(client), name: ClusterSettings.bucket(of: settings.name))
-        } catch {
-            preconditionFailure("a checked name refused: \(error)")
-        }
+        bucket = settings.bucket(client)
         membership.hear(own, now: clock.monotonicNanoseconds())
     }
 

@@ -45,12 +45,7 @@ final class SchemaDriver: @unchecked Sendable {
         self.clock = clock
         self.logger = logger
         self.wakeUp = wakeUp
-        do {
-            bucket = try KeyValueBucket(
-                JetStream(client), name: ClusterSettings.bucket(of: settings.name))
-        } catch {
-            preconditionFailure("a checked name refused: \(error)")
-        }
+        bucket = settings.bucket(client)
     }
 
     // MARK: What is decided

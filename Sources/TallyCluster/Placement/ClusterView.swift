@@ -104,11 +104,6 @@ public struct Membership: Sendable {
         self.version = version
     }
 
-    /// Nodes that have been heard of at all, and for how long they have been silent, nanoseconds.
-    public func silences(now: UInt64) -> [NodeIdentity: UInt64] {
-        heard.mapValues { now - min(now, $0.nanoseconds) }
-    }
-
     /// Who serves what at this time, monotonic nanoseconds.
     public func view(now: UInt64, silenceMaxNanoseconds: UInt64) -> ClusterView {
         let living = heard.filter { node, last in

@@ -72,7 +72,8 @@ struct ClusterServer {
         }
         let replica = Replica(node: node, logs: logs, remotes: remotes)
         self.replica = replica
-        let target = LogTarget(replica, clock: clock, isCovered: { _ in true })
+        let target = LogTarget(
+            replica, clock: clock, isCovered: { [replica] in replica.view?.isPrimary($0) == true })
         let threads = BackgroundThreads(
             node: node, opening.checkpointer, opening.residency,
             Expiry(node: node, target: target), clock: clock, configuration: checkpoints,

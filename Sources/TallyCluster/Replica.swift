@@ -1,3 +1,4 @@
+internal import Synchronization
 import TallyCore
 public import TallyNode
 
@@ -87,7 +88,10 @@ public final class Replica: Sendable {
         let here = remotes.isEmpty ? .max : served
         for number in logs.indices where needed & 1 &<< UInt64(number) != 0 {
             let isHere = here & 1 &<< UInt64(number) != 0
-            if isHere ? logs[number].isFull : remotes[number].isFull { return false }
+            if isHere ? logs[number].isFull : remotes[number].isFull {
+                isRoomAwaited.store(true, ordering: .sequentiallyConsistent)
+                return false
+            }
         }
         submission.logs = needed
         for number in logs.indices where needed & 1 &<< UInt64(number) != 0 {
@@ -98,5 +102,22 @@ public final class Replica: Sendable {
             }
         }
         return true
+    }
+
+    // MARK: Room
+
+    /// Whether somebody was told that a log has too much to do.
+    private let isRoomAwaited = Atomic<Bool>(false)
+    private let onRoom = Locked<(@Sendable () -> Void)?>(nil)
+
+    /// Has `body` called, on the logs' thread, when those who were refused may try again.
+    public func setOnRoom(_ body: @escaping @Sendable () -> Void) { onRoom.withLock { $0 = body } }
+
+    /// Messages have left, or time has passed: whoever was refused may try again. On the logs' thread.
+    public func noteRoom() {
+        guard isRoomAwaited.load(ordering: .relaxed),
+            isRoomAwaited.exchange(false, ordering: .sequentiallyConsistent)
+        else { return }
+        onRoom.withLock { $0 }?()
     }
 }

@@ -16,6 +16,7 @@ final class LogDriver: @unchecked Sendable {
     private let clock: any Clock
     private let logger: Logger
     private let checkpoints: CheckpointPort
+    private let onRoom: () -> Void
     private var isComing = false
     /// Whether another node's checkpoint is being copied.
     private(set) var isCopying = false
@@ -33,10 +34,13 @@ final class LogDriver: @unchecked Sendable {
     private static let retryNanoseconds: UInt64 = 1_000_000_000
     private static let publishTimeout = Duration.seconds(5)
 
+    /// - Parameter onRoom: Called when messages may have left.
     init(
         _ log: ReplicatedLog, _ settings: ClusterSettings, _ client: NATSClient,
-        checkpoints: CheckpointPort, clock: any Clock, logger: Logger
+        checkpoints: CheckpointPort, clock: any Clock, logger: Logger,
+        onRoom: @escaping () -> Void
     ) {
+        self.onRoom = onRoom
         self.checkpoints = checkpoints
         self.log = log
         self.settings = settings
@@ -177,6 +181,7 @@ final class LogDriver: @unchecked Sendable {
     func poll() {
         let now = clock.monotonicNanoseconds()
         while let publication = log.poll(now: now) { publish(publication) }
+        onRoom()
     }
 
     /// Tells those who have waited for too long, and sends again what may be lost.

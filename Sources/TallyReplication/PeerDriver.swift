@@ -66,6 +66,7 @@ final class PeerDriver: @unchecked Sendable {
         for remote in replica.remotes {
             while let request = remote.poll(now: now) { send(request, remote, now) }
         }
+        replica.noteRoom()
     }
 
     func tick() {

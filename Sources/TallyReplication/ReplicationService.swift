@@ -49,7 +49,8 @@ public final class ReplicationService: Service, @unchecked Sendable {
         trimmer = LogTrimmer(settings: settings, client: client, logger: logger)
         drivers = replica.logs.map {
             LogDriver(
-                $0, settings, client, checkpoints: checkpoints, clock: clock, logger: logger)
+                $0, settings, client, checkpoints: checkpoints, clock: clock, logger: logger,
+                onRoom: { replica.noteRoom() })
         }
         guard let identity = settings.logIdentity else {
             preconditionFailure("settings without an identity passed")

@@ -42,6 +42,7 @@ public final class RESPServer: Service, Sendable {
             node: node, cluster: cluster, access: access,
             configuration: configuration, clock: clock, logger: logger)
         commands = CommandService(server: context)
+        cluster?.replica.setOnRoom { [weak self] in self?.journalMoved() }
     }
 
     /// The journal has written a group: replies may leave. Called on the journal's thread.

@@ -21,7 +21,8 @@ from test_streams import DEPTH, STREAMS, independent_count
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    cluster = ClusterUnderTest(tmp_path_factory.mktemp("streams"), logs=8, copies=2)
+    cluster = ClusterUnderTest(
+        tmp_path_factory.mktemp("streams"), logs=8, copies=2, flags=("--threads", "2"))
     cluster.start()
     cluster.wait_until_placed()
     yield cluster

@@ -3,6 +3,7 @@
 import json
 import random
 import subprocess
+import threading
 import time
 import urllib.request
 
@@ -18,7 +19,8 @@ from servers import ClusterUnderTest, tool, wait_until
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     cluster = ClusterUnderTest(
-        tmp_path_factory.mktemp("placement"), logs=8, count=5, copies=2)
+        tmp_path_factory.mktemp("placement"), logs=8, count=5, copies=2,
+        flags=("--threads", "2"))
     cluster.start()
     yield cluster
     cluster.stop()
@@ -66,6 +68,51 @@ def test_any_node_can_be_asked_for_any_key(cluster):
         assert sorted(values) == list(range(1, 51)), key
     for node in cluster.nodes:
         wait_until(lambda node=node: node.client().mget(keys) == [b"50"] * 64, "replicas to follow")
+
+
+def serves(node, tag):
+    """Whether a node has the keys of a tag."""
+    slot = node.client().execute_command("CLUSTER", "KEYSLOT", tag)
+    return any(
+        begin <= slot <= end and node.port in [server[1] for server in servers]
+        for begin, end, *servers in node.client().execute_command("CLUSTER", "SLOTS"))
+
+
+def test_more_than_the_logs_take_waits_its_turn(cluster):
+    """Connections that ask for more than may be on its way to another node are all served.
+
+    Those that ask for little are, too, although their event loop has nothing of its own under way.
+    """
+    name = "{one log}" + "n" * 400
+    node = next(node for node in cluster.nodes if not serves(node, "one log"))
+    floods = [RawConnection(node.port, timeout=60) for _ in range(64)]
+    # They are spread evenly over the event loops.
+    little, much = floods[::2], floods[1::2]
+    ended = threading.Event()
+
+    def flood(number, connection):
+        keys = [f"{name}:{number}:{key}" for key in range(3000)]
+        for value in (1, 2):
+            connection.send(b"".join(encode("INCR", key) for key in keys))
+            assert integers(connection, len(keys)) == [value] * len(keys)
+        for start in range(0, len(keys), 500):
+            connection.call("DEL", *keys[start:start + 500])
+
+    def trickle(number, connection):
+        count = 0
+        while not ended.is_set():
+            count += 1
+            assert connection.call("INCR", f"{{one log}}trickle:{number}") == b":%d\r\n" % count
+
+    def floods_end():
+        try:
+            run_all([lambda each=each: flood(*each) for each in enumerate(much)])
+        finally:
+            ended.set()
+
+    run_all([floods_end] + [lambda each=each: trickle(*each) for each in enumerate(little[:2])])
+    for connection in floods:
+        connection.close()
 
 
 def test_a_connection_reads_what_it_has_written(cluster):

@@ -244,7 +244,10 @@ final class LoopContext: @unchecked Sendable {
         handOut()
         isWaiting.store(true, ordering: .sequentiallyConsistent)
         // It may have moved before it was asked to tell.
-        if processor.flush() || takeOff() { eventLoop.execute { self.resumeWaiting() } }
+        guard processor.flush() || takeOff() else { return }
+        // What is replied to at once leaves before what has just been handed to the logs.
+        handOut()
+        eventLoop.execute { self.resumeWaiting() }
     }
 
     // MARK: The journal

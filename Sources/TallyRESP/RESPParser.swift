@@ -59,7 +59,8 @@ public struct RESPParser: ~Copyable {
     /// - Complexity: O(bytes not seen before).
     public mutating func next(_ bytes: UnsafeRawBufferPointer) throws(ProtocolError) -> Found {
         if isComplete { reset() }
-        if missing == nil, let byteCount = nextShort(bytes) {
+        // Nothing of it has been seen before, so nothing of what is noted of it can outlive it.
+        if searched == 0, let byteCount = nextShort(bytes) {
             return .command(byteCount: byteCount)
         }
         return try nextLong(bytes)

@@ -126,6 +126,26 @@ struct RESPParserTests {
         }
     }
 
+    /// The same wherever a stream of short commands is cut in three places.
+    @Test(arguments: [
+        "*2\r\n$4\r\nINCR\r\n$1\r\na\r\n*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\n",
+        "PING\r\n*1\r\n$4\r\nPING\r\nGET a\r\n*1\r\n$4\r\nPING\r\n",
+        "*10\r\n" + String(repeating: "$1\r\na\r\n", count: 10) + "*1\r\n$1\r\nb\r\nPING\r\n",
+    ])
+    func cutsBetweenShortCommandsChangeNothing(text: String) {
+        let bytes = Array(text.utf8)
+        let whole = parse(bytes)
+        for first in 0..<bytes.count {
+            for second in first..<bytes.count {
+                for third in second..<bytes.count {
+                    let cuts = [first, second, third]
+                    guard parse(bytes, cuts: cuts) != whole else { continue }
+                    Issue.record("cuts \(cuts)")
+                }
+            }
+        }
+    }
+
     @Test func manyArgumentsAreKeptAndForgotten() {
         let words = (0..<5000).map(String.init)
         var bytes = Array("*5000\r\n".utf8)

@@ -10,19 +10,24 @@ private func fuzz(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     guard count > 1 else { return 0 }
     let bytes = UnsafeRawBufferPointer(start: start + 1, count: count - 1)
     let whole = parse(bytes, pieceBytes: bytes.count)
-    let pieces = parse(bytes, pieceBytes: 1 + Int(start[0] & 31))
+    let pieces = parse(bytes, pieceBytes: 1 + Int(start[0] & 31), seed: start[0] >> 5)
     precondition(whole == pieces, "pieces change what is found")
     return 0
 }
 
-/// A checksum of all commands and errors that are found in `bytes`, arriving in pieces.
-private func parse(_ bytes: UnsafeRawBufferPointer, pieceBytes: Int) -> UInt32 {
+/// A checksum of all commands and errors that are found in `bytes`, arriving in pieces of at most so many
+/// bytes, of all lengths unless `seed` is 0.
+private func parse(
+    _ bytes: UnsafeRawBufferPointer, pieceBytes: Int, seed: UInt8 = 0
+) -> UInt32 {
+    var random = UInt32(seed)
     var parser = RESPParser()
     var found = CRC32C()
     var start = 0
     var end = 0
     while end < bytes.count {
-        end = min(bytes.count, end + pieceBytes)
+        random = random &* 1_664_525 &+ (seed == 0 ? 0 : 1_013_904_223)
+        end = min(bytes.count, end + pieceBytes - Int(random >> 16) % pieceBytes)
         while start < end {
             // A copy of its own, so that the sanitizer sees every read beyond its end.
             let piece = UnsafeMutableRawBufferPointer.allocate(

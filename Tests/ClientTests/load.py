@@ -82,7 +82,8 @@ def run_all(bodies):
         except BaseException as error:  # noqa: BLE001 - handed to the test below
             errors.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(body,)) for body in bodies]
+    # Daemons: one that hangs must not keep the run from ending.
+    threads = [threading.Thread(target=guarded, args=(body,), daemon=True) for body in bodies]
     for thread in threads:
         thread.start()
     for thread in threads:

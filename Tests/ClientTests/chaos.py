@@ -75,7 +75,8 @@ class Load:
         self.isOver = threading.Event()
         self.lock = threading.Lock()
         self.threads = [
-            threading.Thread(target=self.run, args=(random.Random(f"{seed}-{number}"), number))
+            threading.Thread(
+                target=self.run, args=(random.Random(f"{seed}-{number}"), number), daemon=True)
             for number in range(count)]
         for thread in self.threads:
             thread.start()

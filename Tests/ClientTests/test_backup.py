@@ -61,7 +61,7 @@ def test_backups_under_load(start_tally, tmp_path, durability):
             number += 1
             client.mset({"left": number, "right": number})
 
-    thread = threading.Thread(target=pairs)
+    thread = threading.Thread(target=pairs, daemon=True)
     thread.start()
     for turn in range(6):
         server.client().bgsave()

@@ -129,7 +129,8 @@ class Load:
         self.isOver = threading.Event()
         self.lock = threading.Lock()
         self.threads = [
-            threading.Thread(target=self.run, args=(cluster.nodes[number % 3], key))
+            threading.Thread(
+                target=self.run, args=(cluster.nodes[number % 3], key), daemon=True)
             for number in nodes]
         for thread in self.threads:
             thread.start()

@@ -315,8 +315,8 @@ def test_a_change_of_schema_is_seen_by_all_at_once(start_tally):
         for _ in range(2000):
             client.incr("c:1.a")
 
-    readers = [threading.Thread(target=read) for _ in range(4)]
-    writers = [threading.Thread(target=increment) for _ in range(4)]
+    readers = [threading.Thread(target=read, daemon=True) for _ in range(4)]
+    writers = [threading.Thread(target=increment, daemon=True) for _ in range(4)]
     for thread in readers + writers:
         thread.start()
     client = server.client()

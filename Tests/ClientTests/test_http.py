@@ -261,7 +261,7 @@ def test_counts_survive_a_crash(start_tally):
             counted.append(done)
 
     for _ in range(4):
-        threads.append(threading.Thread(target=work))
+        threads.append(threading.Thread(target=work, daemon=True))
         threads[-1].start()
     time.sleep(1)
     server.kill()

@@ -176,7 +176,7 @@ def test_imports_while_clients_write(start_tally, tmp_path):
             count += 1
         sent.append(count)
 
-    threads = [threading.Thread(target=increment) for _ in range(3)]
+    threads = [threading.Thread(target=increment, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
     for _ in range(3):

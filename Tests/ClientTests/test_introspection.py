@@ -106,7 +106,7 @@ def test_pause(tally):
     assert time.monotonic() - begun > 0.5
     client.client_pause(60_000)
     client.client_pause(10)
-    thread = threading.Thread(target=other.get, args=("k",))
+    thread = threading.Thread(target=other.get, args=("k",), daemon=True)
     thread.start()
     thread.join(0.3)
     assert thread.is_alive()

@@ -216,7 +216,7 @@ def test_retries_over_crashes_count_once(start_tally):
                 server.kill()
                 server.start().wait_until_ready()
 
-    disturber = threading.Thread(target=disturb)
+    disturber = threading.Thread(target=disturb, daemon=True)
     disturber.start()
     try:
         run_all([lambda index=index: deliver(index) for index in range(4)])

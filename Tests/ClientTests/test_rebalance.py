@@ -36,7 +36,8 @@ class Load:
         self.isOver = threading.Event()
         self.lock = threading.Lock()
         self.threads = [
-            threading.Thread(target=self.run, args=(number,)) for number in range(count)]
+            threading.Thread(target=self.run, args=(number,), daemon=True)
+            for number in range(count)]
 
     def __enter__(self):
         for thread in self.threads:

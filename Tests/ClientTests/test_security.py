@@ -250,7 +250,8 @@ def test_password_guessing_is_slow_bounded_and_logged(guarded):
 
     with as_user(guarded, "root") as root:
         root.ping()
-        threads = [threading.Thread(target=guess, args=(number,)) for number in range(12)]
+        threads = [
+            threading.Thread(target=guess, args=(number,), daemon=True) for number in range(12)]
         for thread in threads:
             thread.start()
         slowest = 0

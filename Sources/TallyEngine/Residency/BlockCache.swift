@@ -64,19 +64,22 @@ public final class BlockCache {
     /// A block's bytes, read from the disk if they are not there; good until the next call.
     ///
     /// - Returns: nil if they cannot be had; `failure` then says why.
-    func bytes(of block: ColdBlock) -> UnsafeRawBufferPointer? {
+    func bytes(of block: ColdBlock) -> UnsafeRawBufferPointer? { content(of: block)?.bytes }
+
+    /// The same, good for as long as it is held.
+    func content(of block: ColdBlock) -> BlockBytes? {
         if let place = places[block.address] {
             // The use that it was read for is no sign that there will be others.
             entries[place].isUsed = entries[place].isFound
             entries[place].isFound = true
             entries[place].awaitedSince = nil
-            return entries[place].content.bytes
+            return entries[place].content
         }
         lateReads += 1
         do throws(SegmentFileError) {
             let content = try block.read()
             insert(content, block.address, isAwaited: false)
-            return content.bytes
+            return content
         } catch {
             failure = error
             hasFailed = true

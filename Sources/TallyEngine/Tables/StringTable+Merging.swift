@@ -160,16 +160,16 @@ extension StringTable {
                     goesOn = body(view.separator(number), row)
                     continue
                 }
-                // What cannot be read is left out.
-                guard let block = blockBytes(index, number, hash: nil) else { continue }
-                let layout = view.layout(of: block)
-                var rank = 0
-                layout.forEachKey { key in
-                    defer { rank += 1 }
-                    guard goesOn, key.starts(with: prefix), !isKnown(key, before: frozen.count),
-                        take(row, maps[index], { layout.rows.read(rank, $0) })
-                    else { return }
-                    goesOn = body(key, row)
+                withBlock(index, number) { layout in
+                    var rank = 0
+                    layout.forEachKey { key in
+                        defer { rank += 1 }
+                        guard goesOn, key.starts(with: prefix),
+                            !isKnown(key, before: frozen.count),
+                            take(row, maps[index], { layout.rows.read(rank, $0) })
+                        else { return }
+                        goesOn = body(key, row)
+                    }
                 }
             }
         }

@@ -25,15 +25,15 @@ extension StringTable {
         _ segment: Int, _ block: Int,
         _ body: (UnsafeRawBufferPointer, UnsafePointer<UInt64>, _ isCurrent: Bool) -> Void
     ) {
-        guard let bytes = blockBytes(segment, block, hash: nil) else { return }
         withUnsafeTemporaryAllocation(of: UInt64.self, capacity: SegmentHeader.columnsMax) { row in
             let row = row.baseAddress.unsafelyUnwrapped
-            let layout = segments[segment].view.layout(of: bytes)
-            var rank = 0
-            layout.forEachKey { key in
-                let isRecord = take(row, maps[segment]) { layout.rows.read(rank, $0) }
-                rank += 1
-                if isRecord { body(key, row, !isKnown(key, before: frozen.count)) }
+            withBlock(segment, block) { layout in
+                var rank = 0
+                layout.forEachKey { key in
+                    let isRecord = take(row, maps[segment]) { layout.rows.read(rank, $0) }
+                    rank += 1
+                    if isRecord { body(key, row, !isKnown(key, before: frozen.count)) }
+                }
             }
         }
     }

@@ -186,6 +186,19 @@ public struct StringTable: ~Copyable {
         return coldBlock(index, number, hash: hash).flatMap { cache.bytes(of: $0) }
     }
 
+    /// Calls `body` with a block, which stays whatever else is read meanwhile; not with one that cannot be
+    /// read.
+    borrowing func withBlock(
+        _ index: Int, _ number: Int, _ body: (StringBlock.Layout) -> Void
+    ) {
+        let view = segments[index].view
+        guard view.isCold else { return body(view.layout(of: view.block(number))) }
+        guard
+            let content = coldBlock(index, number, hash: nil).flatMap({ cache.content(of: $0) })
+        else { return }
+        withExtendedLifetime(content) { body(view.layout(of: content.bytes)) }
+    }
+
     borrowing func coldBlock(_ index: Int, _ number: Int, hash: UInt64?) -> ColdBlock? {
         let segment = segments[index]
         if let hash, !segment.mayContain(hash) { return nil }

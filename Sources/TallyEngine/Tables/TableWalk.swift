@@ -250,12 +250,12 @@ extension StringTable: WalkedTable {
                 if let missing = missingBlock(segment, number) {
                     return left < limit ? .stopped : .missing(missing)
                 }
-                // What cannot be read is left out.
-                guard let block = blockBytes(segment, number, hash: nil) else { continue }
-                view.layout(of: block).forEachKey { key in
-                    guard left > 0, Self.isBehind(key, after) else { return }
-                    left -= 1
-                    body(Array(key))
+                withBlock(segment, number) { layout in
+                    layout.forEachKey { key in
+                        guard left > 0, Self.isBehind(key, after) else { return }
+                        left -= 1
+                        body(Array(key))
+                    }
                 }
             }
         }

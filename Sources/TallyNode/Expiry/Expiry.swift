@@ -49,14 +49,17 @@ public final class Expiry: @unchecked Sendable {
         guard !target.isBusy else { return .busy }
         if batch.count > 0, target.execute(&batch) == .busy { return .busy }
         batch.removeAll()
-        var isDone = true
-        if target.covers(partition) {
-            if node.mayHaveDeadlines {
-                isDone = node.collectDue(partition, recordsMax: Self.recordsMax, &keys, &batch)
+        // Where there are no deadlines, all partitions are one step: looking at each is next to nothing.
+        repeat {
+            var isDone = true
+            if target.covers(partition) {
+                if node.mayHaveDeadlines {
+                    isDone = node.collectDue(partition, recordsMax: Self.recordsMax, &keys, &batch)
+                }
+                if isDone { node.collectFloor(partition, &batch) }
             }
-            if isDone { node.collectFloor(partition, &batch) }
-        }
-        if isDone { partition = (partition + 1) % node.partitionCount }
+            if isDone { partition = (partition + 1) % node.partitionCount }
+        } while partition != 0 && batch.count == 0 && !node.mayHaveDeadlines
         if batch.count > 0 {
             guard target.execute(&batch) == .done else { return .busy }
             batch.removeAll()

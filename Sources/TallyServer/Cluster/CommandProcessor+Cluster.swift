@@ -85,7 +85,10 @@ extension CommandProcessor {
     /// the batch. Nil if they can, or if the node is alone.
     @inline(__always)
     mutating func placementRefusal(from first: Int, _ session: borrowing Session) -> Refusal? {
-        guard let replica = server.replica else { return nil }
+        // One operation of a client that does not look for its place can go through its log, wherever that is.
+        guard isInCluster, session.isClusterClient || batch.count > first &+ 1,
+            let replica = server.replica
+        else { return nil }
         return refusalOfPlacement(from: first, replica, session)
     }
 

@@ -51,6 +51,8 @@ struct CommandProcessor: ~Copyable {
     /// Whether the batch changes the schema, so that no further command can be read before `flush`.
     var changesSchema = false
 
+    /// Whether the node is one of a cluster.
+    let isInCluster: Bool
     /// Journal bytes of commands that are executed together, about.
     private let batchBytesMax: Int
 
@@ -85,7 +87,8 @@ struct CommandProcessor: ~Copyable {
         statistics = server.makeCommandStatistics()
         catalog = FamilyCatalog(Schema(), version: 0)
         planned = PlannedReplies(capacity: Self.planCapacity)
-        batchBytesMax = server.replica == nil ? .max : Limits.logMessageBytesMax / 4
+        isInCluster = server.replica != nil
+        batchBytesMax = isInCluster ? Limits.logMessageBytesMax / 4 : .max
         deliveries.reserveCapacity(64)
     }
 

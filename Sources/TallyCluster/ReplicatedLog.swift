@@ -67,6 +67,9 @@ public final class ReplicatedLog: @unchecked Sendable {
         let bytes: [UInt8]
     }
 
+    /// What is to be done between a message and the next one.
+    private var mark: (sequence: UInt64, body: () -> Void)?
+
     private let applied: MessageBatch
     private let writeNanosecondsMax: UInt64
 
@@ -256,6 +259,20 @@ public final class ReplicatedLog: @unchecked Sendable {
         return try process(sequence, milliseconds, bytes)
     }
 
+    /// Has `body` called when the message at `sequence` has been dealt with, and none behind it; at once if
+    /// that is so now.
+    ///
+    /// - Returns: false, and `body` will not be called, if the log has come further.
+    public func mark(at sequence: UInt64, _ body: @escaping () -> Void) -> Bool {
+        guard sequence >= follower.state.sequence else { return false }
+        if sequence == follower.state.sequence {
+            body()
+        } else {
+            mark = (sequence, body)
+        }
+        return true
+    }
+
     /// How many messages wait for what is read from the disk.
     public var waitingCount: Int { waiting.count }
 
@@ -291,6 +308,17 @@ public final class ReplicatedLog: @unchecked Sendable {
     }
 
     private func process(
+        _ sequence: UInt64, _ milliseconds: UInt64, _ bytes: UnsafeRawBufferPointer
+    ) throws(LogFollower.Halt) -> Receipt {
+        let receipt = try judge(sequence, milliseconds, bytes)
+        if let mark, mark.sequence == follower.state.sequence {
+            self.mark = nil
+            mark.body()
+        }
+        return receipt
+    }
+
+    private func judge(
         _ sequence: UInt64, _ milliseconds: UInt64, _ bytes: UnsafeRawBufferPointer
     ) throws(LogFollower.Halt) -> Receipt {
         do throws(LogFollower.Halt) {

@@ -3,6 +3,7 @@ import NIOCore
 import NIOFoundationCompat
 import NIOPosix
 import TallyCluster
+import TallyCore
 import TallyNATS
 public import TallyNode
 public import TallyStorage
@@ -36,6 +37,7 @@ public struct CheckpointPort: Sendable {
     let lend: @Sendable (Int) -> (loan: UInt64, manifest: Manifest)?
     let read: @Sendable (UInt64, UInt64, Int, Int) throws(DiskError) -> [UInt8]?
     let giveBack: @Sendable (UInt64) -> Void
+    let contentSum: @Sendable (Int) throws -> (state: LogState, sum: ContentSum)?
     let take:
         @Sendable (
             _ log: Int, _ manifest: Manifest,
@@ -49,6 +51,7 @@ public struct CheckpointPort: Sendable {
             try copies.read(loan: loan, file: file, offset: offset, byteCount: byteCount)
         }
         giveBack = { copies.giveBack(loan: $0) }
+        contentSum = { try copies.contentSum(ofLog: $0) }
         take = { try await CheckpointTaking(copies).take(log: $0, $1, $2) }
     }
 }

@@ -107,6 +107,9 @@ public struct ClusterSettings: Codable, Equatable, Sendable {
     /// The subject on which operations are passed on to a node.
     func forwardSubject(of node: NodeIdentity) -> String { "tally.\(name).node.\(node).forward" }
 
+    /// The subject on which a node is asked what it holds.
+    func verifySubject(of node: NodeIdentity) -> String { "tally.\(name).node.\(node).verify" }
+
     /// The subject on which a node is asked for its checkpoint.
     func copySubject(of node: NodeIdentity) -> String { "tally.\(name).node.\(node).copy" }
 

@@ -22,6 +22,7 @@ public final class ReplicationService: Service, @unchecked Sendable {
     private let peers: PeerDriver
     private var schema: SchemaDriver!
     private let lender: CheckpointLender
+    private let verifier: VerifyDriver
     private let clock: any Clock
     private let trimmer: LogTrimmer
     /// Up to where this node has had the logs trimmed.
@@ -61,6 +62,9 @@ public final class ReplicationService: Service, @unchecked Sendable {
         lender = CheckpointLender(
             client, subject: settings.copySubject(of: own.node), port: checkpoints,
             logger: logger)
+        verifier = VerifyDriver(
+            replica, client: client, subject: settings.verifySubject(of: own.node),
+            port: checkpoints, clock: clock, logger: logger)
         schema = SchemaDriver(
             replica, settings, client, clock: clock, logger: logger,
             wakeUp: { [unowned self] in wakeUp() })
@@ -96,6 +100,7 @@ public final class ReplicationService: Service, @unchecked Sendable {
             self.membership.start()
             self.peers.start()
             self.lender.start()
+            self.verifier.start()
         }
         let ticks = client.eventLoop.scheduleRepeatedTask(
             initialDelay: Self.tickInterval, delay: Self.tickInterval
@@ -108,6 +113,7 @@ public final class ReplicationService: Service, @unchecked Sendable {
             self.membership.stop()
             self.peers.stop()
             self.lender.stop()
+            self.verifier.stop()
             for driver in self.drivers { driver.stop() }
         }
         try? await client.close().get()
@@ -137,7 +143,7 @@ public final class ReplicationService: Service, @unchecked Sendable {
     }
 
     private func tick() {
-        replica.takeCutIfWanted()
+        if !verifier.holdsCut { replica.takeCutIfWanted() }
         for driver in drivers { driver.tick() }
         membership.tick()
         peers.tick()

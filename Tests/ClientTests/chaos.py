@@ -230,7 +230,8 @@ def run(directory, seconds, seed, say=print):
     Returns what happened, in words.
     """
     cluster = ClusterUnderTest(
-        directory, logs=4, copies=3, flags=("--checkpoint-seconds", "3"), advertises=False)
+        directory, logs=4, copies=3, flags=("--checkpoint-seconds", "3", "--threads", "2"),
+        advertises=False)
     links = [[Link(broker.port) for broker in cluster.brokers] for _ in cluster.nodes]
     for node, own in zip(cluster.nodes, links, strict=True):
         node.set_nats(",".join(f"nats://127.0.0.1:{link.port}" for link in own))
@@ -248,6 +249,7 @@ def run(directory, seconds, seed, say=print):
         cluster.heal()
         cluster.wait_until_equal()
         load.check(cluster.counters(cluster.nodes[0]))
+        cluster.verify()
         return (f"{load.replies} increments acknowledged, {sum(load.once.values())} with tokens, "
                 f"{sum(load.unknown.values())} unknown, {load.refused} refused; {dict(chaos.counts)}")
     finally:

@@ -1,5 +1,6 @@
 """Starts and ends the servers under test, each by its own process id."""
 
+import json
 import os
 import random
 import shutil
@@ -335,6 +336,12 @@ class ClusterUnderTest:
             first, *others = [self.counters(node) for node in self.nodes if node.is_running]
             return all(other == first for other in others)
         wait_until(are_equal, "all nodes to say the same", 60)
+
+    def verify(self):
+        """Has the nodes compared, log by log, and returns what was said of each."""
+        verified = run_tally("cluster", "verify", "--nats", self.addresses, "--json", timeout=300)
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        return json.loads(verified.stdout)
 
     def stop(self):
         failed = []

@@ -14,7 +14,7 @@ from servers import ClusterUnderTest, wait_until
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    cluster = ClusterUnderTest(tmp_path_factory.mktemp("cluster"))
+    cluster = ClusterUnderTest(tmp_path_factory.mktemp("cluster"), flags=("--threads", "2"))
     cluster.start()
     yield cluster
     cluster.stop()

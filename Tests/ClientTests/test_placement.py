@@ -1,5 +1,6 @@
 """Five nodes, each of which has a part: whoever is asked finds the way, and clients that can are told it."""
 
+import itertools
 import json
 import random
 import subprocess
@@ -13,7 +14,7 @@ from redis.cluster import RedisCluster
 
 from load import integers, run_all
 from protocol import RawConnection, encode
-from servers import ClusterUnderTest, tool, wait_until
+from servers import ClusterUnderTest, run_tally, tool, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -327,3 +328,50 @@ def test_positions_are_read_by_others(cluster):
     with pytest.raises(redis.ResponseError, match="not been reached"):
         for client in clients:
             client.execute_command("ATLEAST", "1-99999999", "GET", "position:1")
+
+
+def test_replicas_are_compared_while_everything_goes_on(cluster):
+    """Every log's replicas hold the same right behind one message, as their checkpoints on disk have it."""
+    client = cluster.nodes[0].client()
+    for line in ("ADD COUNTER checked", "ADD COLUMN checked id hint=64 max=64 default=0 primarykey",
+                 "ADD COLUMN checked likes hint=16 max=32 default=0 suffix=l"):
+        client.execute_command(*line.split())
+    ended = threading.Event()
+
+    def load(number):
+        own = cluster.nodes[number].client()
+        for step in itertools.count():
+            if ended.is_set():
+                return
+            pipeline = own.pipeline(transaction=False)
+            pipeline.incr(f"verified:{step % 1000}")
+            pipeline.set(f"verified:deadline:{step % 50}", 1, ex=1000)
+            pipeline.execute_command("INCR", "checked", f"{step % 300}.l")
+            pipeline.execute_command("ONCE", uuid7(), "INCR", f"verified:once:{step % 10}")
+            pipeline.execute()
+
+    def compare():
+        try:
+            return cluster.verify()
+        finally:
+            ended.set()
+
+    verdicts = []
+    run_all([lambda: verdicts.extend(compare())]
+            + [lambda number=number: load(number) for number in range(3)])
+    assert [verdict["log"] for verdict in verdicts] == list(range(8))
+    for verdict in verdicts:
+        assert len(verdict["holdings"]) == 2 and verdict["sequence"] > 0
+        assert len({holding["sum"] for holding in verdict["holdings"]}) == 1
+    assert sum(verdict["holdings"][0]["records"] for verdict in verdicts) > 1000
+
+
+def test_one_log_can_be_compared(cluster):
+    def verify(log):
+        return run_tally("cluster", "verify", "--nats", cluster.addresses, "--log", log)
+
+    refused = verify(8)
+    assert refused.returncode == 64 and "logs 0 to 7" in refused.stderr
+    compared = verify(3)
+    assert compared.returncode == 0 and "the same" in compared.stdout, compared
+    assert len(compared.stdout.splitlines()) == 2

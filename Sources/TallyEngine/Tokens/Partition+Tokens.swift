@@ -128,4 +128,16 @@ extension Partition {
     public var tokenStatistics: (records: Int, byteCount: Int) {
         (tokens.recordCount, tokens.changedBytes + tokens.table.segmentBytes)
     }
+
+    /// Calls `body` with the key and the words of every row that a checkpoint holds of what is remembered of
+    /// requests, but for those that are forgotten and only not gone yet; in no order.
+    public borrowing func forEachRememberedRow(
+        _ body: (UnsafeRawBufferPointer, UnsafeBufferPointer<UInt64>) -> Void
+    ) {
+        let floor = tokens.floorMilliseconds
+        tokens.table.forEach { key, row in
+            guard let found = OnceRows.Key(key), found.token.milliseconds > floor else { return }
+            body(key, UnsafeBufferPointer(start: row, count: OnceRows.columnCount))
+        }
+    }
 }

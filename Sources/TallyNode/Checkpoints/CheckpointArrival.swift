@@ -34,9 +34,9 @@ public struct LandedLog: Sendable {
 ///
 /// Any thread that may wait for the disk.
 public final class CheckpointCopies<D: Disk>: Sendable {
-    private let node: Node
-    private let disk: D
-    private let clock: any Clock
+    let node: Node
+    let disk: D
+    let clock: any Clock
 
     init(node: Node, disk: D, clock: any Clock) {
         self.node = node
@@ -44,7 +44,7 @@ public final class CheckpointCopies<D: Disk>: Sendable {
         self.clock = clock
     }
 
-    private var library: CheckpointLibrary { node.checkpoints.library }
+    var library: CheckpointLibrary { node.checkpoints.library }
 
     // MARK: Lending
 

@@ -195,6 +195,8 @@ final class CheckpointExchange: Sendable {
                 > synced.load(ordering: .relaxed)
     }
 
+    var isCutRequested: Bool { isCutWanted.load(ordering: .relaxed) }
+
     func takeCutRequest() -> Bool {
         isCutWanted.load(ordering: .relaxed)
             && isCutWanted.exchange(false, ordering: .sequentiallyConsistent)

@@ -64,10 +64,12 @@ final class CheckpointLibrary: Sendable {
 
     /// Goes on with a loan.
     ///
+    /// - Parameter file: One that is read; nil if none is asked about.
     /// - Returns: false if it has ended, or the file is not part of it.
-    func renew(_ loan: UInt64, file: UInt64, now: UInt64) -> Bool {
+    func renew(_ loan: UInt64, file: UInt64? = nil, now: UInt64) -> Bool {
         state.withLock { state in
-            guard let found = state.loans[loan], found.until > now, found.numbers.contains(file)
+            guard let found = state.loans[loan], found.until > now,
+                file.map(found.numbers.contains) ?? true
             else { return false }
             state.loans[loan]?.until = now + Self.loanNanoseconds
             return true

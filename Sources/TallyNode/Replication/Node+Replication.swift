@@ -115,7 +115,7 @@ extension Node {
     public func noteMessage(byteCount: Int) { checkpoints.noteMessage(bytes: byteCount) }
 
     /// Whether `takeCut` should be called soon.
-    public var wantsCut: Bool { checkpoints.hasRequest }
+    public var wantsCut: Bool { checkpoints.isCutRequested }
 
     /// Sets aside what has changed for the checkpoint that is to be made. Call between two messages.
     ///

@@ -9,7 +9,9 @@ import TallyReplication
 struct ClusterCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cluster", abstract: "Make and look after a cluster.",
-        subcommands: [InitCommand.self, StatusCommand.self, DrainCommand.self])
+        subcommands: [
+            InitCommand.self, StatusCommand.self, VerifyCommand.self, DrainCommand.self,
+        ])
 
     /// `tally cluster init`.
     struct InitCommand: AsyncParsableCommand {

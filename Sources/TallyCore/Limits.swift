@@ -135,6 +135,11 @@ public enum Limits {
     /// Partitions of a new data set unless the user says otherwise; a power of two.
     public static let partitionsDefault = 64
 
+    // MARK: Hot keys
+
+    /// Keys that each event loop counts: one that is asked for more often than one time in so many is found.
+    public static let hotKeysCounted = 64
+
     // MARK: Replicated logs
 
     /// Logs of a new cluster, unless the user says otherwise; a power of two.

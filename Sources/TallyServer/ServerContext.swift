@@ -29,6 +29,7 @@ final class ServerContext: @unchecked Sendable {
     let pause = Pause()
     let errors = ErrorStatistics()
     private let loopStatistics = Locked<[CommandStatistics]>([])
+    let hotKeySamplers = Locked<[HotKeySampler]>([])
     /// Bytes that all connections hold; see `Limits.connectionBytesMax`.
     let connectionBytes = Atomic<Int>(0)
     /// Where clients connect; what the system chose if the configuration left it to it.

@@ -27,7 +27,8 @@ struct Tally: AsyncParsableCommand {
             Serve.self, ReplayCommand.self, JournalCommand.self, CheckCommand.self,
             ImportCommand.self, ExportCommand.self, BackupCommand.self, RestoreCommand.self,
             PasswordCommand.self, IncrementCommand.self, GetCommand.self, GetManyCommand.self,
-            DescribeCommand.self, WatchCommand.self, TopCommand.self, StatusCommand.self,
+            DescribeCommand.self, WatchCommand.self, TopCommand.self, HotKeysCommand.self,
+            StatusCommand.self,
             ClusterCommand.self,
         ])
 }

@@ -160,3 +160,41 @@ def test_what_is_not_there_says_why(shared_tally, command, reason):
     with RawConnection(shared_tally.port) as connection:
         reply = connection.call(command, "x", "y").decode()
         assert reply.startswith(f"-ERR unknown command '{command}': ") and reason in reply
+
+
+def hot_keys(client, *arguments):
+    """What HOTKEYS GET tells: for each key its operations a second, and its share in percent."""
+    reply = client.execute_command("HOTKEYS", "GET", *arguments)
+    fields = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+    fields = {name if isinstance(name, bytes) else name.encode(): value for name, value in fields.items()}
+    assert fields[b"tracking-active"] == 1 and fields[b"sample-ratio"] == 64
+    return {key: (rate, float(share.rstrip(b"%"))) for key, rate, share in fields[b"by-operations"]}
+
+
+def test_hot_keys_are_found_among_many(tally):
+    client = tally.client()
+    for line in ("ADD COUNTER post", "ADD COLUMN post id primarykey", "ADD COLUMN post likes suffix=l"):
+        client.execute_command(*line.split())
+    assert hot_keys(client) == {}
+    for turn in range(40):
+        pipeline = client.pipeline(transaction=False)
+        for number in range(1000):
+            pipeline.incr(f"cold:{turn}:{number}")
+            pipeline.get("hot read")
+            if number % 2:
+                pipeline.execute_command("INCR", "post:77.l")
+        pipeline.execute()
+    found = hot_keys(client, "COUNT", 2)
+    assert list(found) == [b"hot read", b"post:77"], found
+    assert 30 < found[b"hot read"][1] < 50 and 12 < found[b"post:77"][1] < 28, found
+    assert found[b"hot read"][0] > found[b"post:77"][0] > 100
+    # None of the many is there, unless by a rare chance.
+    assert len(hot_keys(client)) <= 4
+    for refused in (("COUNT", 0), ("COUNT", 65), ("COUNT", "x"), ("COUNT",), ("LIMIT", 3)):
+        with pytest.raises(redis.ResponseError, match="COUNT"):
+            client.execute_command("HOTKEYS", "GET", *refused)
+    for refused in (("START", "METRICS", 1, "CPU"), ("STOP",)):
+        with pytest.raises(redis.ResponseError, match="always tracked"):
+            client.execute_command("HOTKEYS", *refused)
+    assert client.execute_command("HOTKEYS", "RESET") == b"OK"
+    assert hot_keys(client) == {}

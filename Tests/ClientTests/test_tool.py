@@ -76,6 +76,21 @@ def test_observers(tally):
     assert len(rows) == 2 and rows[0]["keys"] == 1
 
 
+def test_hot_keys(tally):
+    client = tally.client()
+    for _ in range(20):
+        pipeline = client.pipeline(transaction=False)
+        for number in range(500):
+            pipeline.incr("hot")
+            pipeline.incr(f"cold:{number}")
+        pipeline.execute()
+    header, first = shown(tally, "hotkeys", "--count", 1).splitlines()
+    assert header.split() == ["KEY", "OPERATIONS/S", "SHARE"]
+    assert first.split()[0] == "hot" and first.endswith("%")
+    (found,) = json.loads(shown(tally, "hotkeys", "--count", 1, "--json"))
+    assert found["key"] == "hot" and found["operations_per_second"] > 10
+
+
 def test_users_and_tls(start_tls, start_tally, tmp_path, password_hash, authority):
     secret = tmp_path / "secret"
     secret.write_text(PASSWORD + "\n")

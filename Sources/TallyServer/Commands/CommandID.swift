@@ -35,6 +35,7 @@ enum CommandID: UInt8, Sendable {
     case time, info, backgroundSave, lastSave
     case slowLog, slowLogGet, slowLogLength, slowLogReset, slowLogHelp
     case latency, latencyLatest, latencyHistory, latencyReset, latencyDoctor, latencyHelp
+    case hotKeys, hotKeysGet, hotKeysReset, hotKeysTracking, hotKeysHelp
     case monitor, role, lolwut
     case backup, backupStart, backupStatus
     case command, commandCount, commandInfo, commandDocs, commandList, commandGetKeys, commandHelp

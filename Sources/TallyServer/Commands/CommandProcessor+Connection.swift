@@ -111,6 +111,7 @@ extension CommandProcessor {
         case .memoryHelp: help("memory")
         case .accessHelp: help("acl")
         case .slowLogHelp: help("slowlog")
+        case .hotKeysHelp: help("hotkeys")
         case .latencyHelp: help("latency")
         case .accessWhoAmI, .accessUsers, .accessList, .accessGetUser, .accessCategories,
             .accessGenerate, .accessLoad, .accessDryRun, .accessRefused:

@@ -51,6 +51,11 @@ struct CommandProcessor: ~Copyable {
     /// Whether the batch changes the schema, so that no further command can be read before `flush`.
     var changesSchema = false
 
+    /// Counts the keys of some operations.
+    let hotKeySampler: HotKeySampler
+    /// Operations until the next one whose key is counted.
+    var untilSample = 0
+    var dice: UInt64 = 1
     /// Whether the node is one of a cluster.
     let isInCluster: Bool
     /// Journal bytes of commands that are executed together, about.
@@ -85,6 +90,7 @@ struct CommandProcessor: ~Copyable {
         batch = server.node.makeBatch()
         results = batch.results
         statistics = server.makeCommandStatistics()
+        hotKeySampler = server.makeHotKeySampler()
         catalog = FamilyCatalog(Schema(), version: 0)
         planned = PlannedReplies(capacity: Self.planCapacity)
         isInCluster = server.replica != nil
@@ -511,6 +517,7 @@ struct CommandProcessor: ~Copyable {
     ///   the next attempt.
     mutating func flush() -> Bool {
         guard planned.count > 0 else { return true }
+        sampleKeys()
         if let replica = server.replica { return launch(replica) }
         let begun = server.clock.monotonicNanoseconds()
         guard node.execute(&batch) == .done else { return false }

@@ -66,6 +66,12 @@ extension CommandProcessor {
         case .slowLogReset:
             server.slowLog.removeAll()
             replies.simple("OK")
+        case .hotKeysGet: hotKeysGet(session.version)
+        case .hotKeysReset:
+            server.resetHotKeys()
+            replies.simple("OK")
+        case .hotKeysTracking:
+            replies.error("ERR hot keys are always tracked: see HOTKEYS GET")
         case .latencyLatest: latencyLatest()
         case .latencyHistory: latencyHistory()
         case .latencyReset: latencyReset()

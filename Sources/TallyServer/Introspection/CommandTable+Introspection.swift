@@ -20,6 +20,21 @@ extension CommandTable {
                 help("latency", .latencyHelp),
             ]),
         CommandSpec(
+            "hotkeys", .hotKeys, arity: -2, [], .server, since: "8.6.0",
+            "A container for commands about the keys that are asked for most.",
+            complexity: "Depends on subcommand.",
+            subcommands: [
+                admin(
+                    "hotkeys", "get", .hotKeysGet, -2,
+                    "Returns the keys that are asked for most, how often and of how much."),
+                admin("hotkeys", "reset", .hotKeysReset, 2, "Forgets them."),
+                admin(
+                    "hotkeys", "start", .hotKeysTracking, -2, "Says that they are always tracked."),
+                admin(
+                    "hotkeys", "stop", .hotKeysTracking, -2, "Says that they are always tracked."),
+                help("hotkeys", .hotKeysHelp),
+            ]),
+        CommandSpec(
             "monitor", .monitor, arity: 1, [.admin, .noscript, .loading, .stale], .server,
             since: "1.0.0", "Shows every command that the server gets, but those of administrators."
         ),

@@ -167,7 +167,7 @@ def hot_keys(client, *arguments):
     reply = client.execute_command("HOTKEYS", "GET", *arguments)
     fields = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
     fields = {name if isinstance(name, bytes) else name.encode(): value for name, value in fields.items()}
-    assert fields[b"tracking-active"] == 1 and fields[b"sample-ratio"] == 64
+    assert fields[b"tracking-active"] == 1 and fields[b"sample-ratio"] == 256
     return {key: (rate, float(share.rstrip(b"%"))) for key, rate, share in fields[b"by-operations"]}
 
 

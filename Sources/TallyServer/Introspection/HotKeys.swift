@@ -18,15 +18,18 @@ struct HotKey: Hashable, Sendable {
 /// in `capacity` is never missed. Counts fade, so that they tell how things are now.
 struct HotKeys {
     struct Entry {
-        let hash: UInt64
         let key: HotKey
         /// How often it was seen lately, at most.
-        var count: Double
+        let count: Double
         /// By how much that may be too high.
-        var error: Double
+        let error: Double
     }
 
-    private(set) var entries: [Entry] = []
+    // Apart, so that looking for a hash or for the least count is a loop over numbers.
+    private var hashes: [UInt64] = []
+    private var counts: [Double] = []
+    private var errors: [Double] = []
+    private var keys: [HotKey] = []
     /// How often any key was seen lately.
     private(set) var total: Double = 0
     private var seconds: UInt64 = 0
@@ -35,7 +38,18 @@ struct HotKeys {
     /// What is left of a count after a second.
     static let fading = 0.875
 
-    init(capacity: Int = Limits.hotKeysCounted) { self.capacity = capacity }
+    init(capacity: Int = Limits.hotKeysCounted) {
+        self.capacity = capacity
+        hashes.reserveCapacity(capacity)
+        counts.reserveCapacity(capacity)
+        errors.reserveCapacity(capacity)
+        keys.reserveCapacity(capacity)
+    }
+
+    /// The keys that are counted.
+    var entries: [Entry] {
+        keys.indices.map { Entry(key: keys[$0], count: counts[$0], error: errors[$0]) }
+    }
 
     /// Counts one sighting.
     ///
@@ -45,21 +59,24 @@ struct HotKeys {
     ///   - key: Makes the key, if it is not known.
     /// - Complexity: O(capacity).
     mutating func note(hash: UInt64, seconds: UInt64, key: () -> HotKey) {
-        fade(to: seconds)
+        if seconds > self.seconds { fade(to: seconds) }
         total += 1
-        if let index = entries.firstIndex(where: { $0.hash == hash }) {
-            entries[index].count += 1
+        if let index = hashes.firstIndex(of: hash) {
+            counts[index] += 1
             return
         }
-        guard entries.count == capacity else {
-            return entries.append(Entry(hash: hash, key: key(), count: 1, error: 0))
+        guard hashes.count == capacity else {
+            hashes.append(hash)
+            counts.append(1)
+            errors.append(0)
+            return keys.append(key())
         }
         var least = 0
-        for index in entries.indices where entries[index].count < entries[least].count {
-            least = index
-        }
-        let count = entries[least].count
-        entries[least] = Entry(hash: hash, key: key(), count: count + 1, error: count)
+        for index in 1..<capacity where counts[index] < counts[least] { least = index }
+        hashes[least] = hash
+        errors[least] = counts[least]
+        counts[least] += 1
+        keys[least] = key()
     }
 
     /// Time has passed.
@@ -69,16 +86,13 @@ struct HotKeys {
         for _ in 0..<min(200, seconds - self.seconds) { left *= Self.fading }
         self.seconds = seconds
         total *= left
-        for index in entries.indices {
-            entries[index].count *= left
-            entries[index].error *= left
+        for index in counts.indices {
+            counts[index] *= left
+            errors[index] *= left
         }
     }
 
-    mutating func removeAll() {
-        entries.removeAll()
-        total = 0
-    }
+    mutating func removeAll() { self = HotKeys(capacity: capacity) }
 }
 
 /// Looks at one operation of an event loop in so many, and counts its key.
@@ -86,7 +100,7 @@ final class HotKeySampler: Sendable {
     private let keys = Locked(HotKeys())
 
     /// One operation in so many is looked at.
-    static let ratio = 64
+    static let ratio = 256
 
     /// Operations until the next one that is looked at, by chance, so that no pattern hides a key.
     static func gap(_ state: inout UInt64) -> Int {

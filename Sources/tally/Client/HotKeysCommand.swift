@@ -6,7 +6,7 @@ struct HotKeysCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "hotkeys", abstract: "Print the keys that are asked for most.",
         discussion: """
-            Rates are of the last seconds, found by looking at one operation in 64; of a cluster they are those of \
+            Rates are of the last seconds, found by looking at one operation in 256; of a cluster they are those of \
             the clients of the node that is asked.
             """)
 

@@ -28,6 +28,22 @@ public final class Replica: Sendable {
     /// This node sees who serves what.
     public func setView(_ view: ClusterView) { sharedView.withLock { $0 = view } }
 
+    /// When something was last heard by way of the broker, monotonic nanoseconds; 0 for never. Any thread.
+    public var contactNanoseconds: UInt64 { contact.load(ordering: .relaxed) }
+    private let contact = Atomic<UInt64>(0)
+
+    /// Something was heard.
+    public func noteContact(now: UInt64) { contact.store(now, ordering: .relaxed) }
+
+    /// How many messages behind the node that has come furthest this one is; 0 for a log that it does not hold. Any
+    /// thread.
+    public func lag(_ log: Int) -> UInt64 {
+        guard logs[log].isHeld else { return 0 }
+        let furthest = view?.nodes.values.lazy.compactMap { $0.logs[log]?.sequence }.max() ?? 0
+        let own = logs[log].appliedSequence
+        return furthest > own ? furthest - own : 0
+    }
+
     /// How far this node has come with its logs. On the logs' thread.
     public var progress: [Int: NodeRecord.Progress] {
         let durable = node.durableSequences

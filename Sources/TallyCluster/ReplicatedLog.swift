@@ -38,7 +38,14 @@ public final class ReplicatedLog: @unchecked Sendable {
     private var follower: LogFollower
     private var producer: LogProducer
     /// The message in flight, and who waits for it.
-    private var flight: (publication: Publication, waiters: [Submission])?
+    private var flight: (publication: Publication, waiters: [Submission])? {
+        didSet {
+            let begun = flight == nil ? 0 : producer.flightBegun ?? 0
+            counts.flightBegun.store(begun, ordering: .relaxed)
+        }
+    }
+    /// What has become of this node's messages.
+    public let counts = LogCounts()
     private let makeIdentity: () -> ProducerIdentity
     /// Whether this node has a replica of the log's partitions. Any thread.
     public var isHeld: Bool { held.load(ordering: .relaxed) }
@@ -158,6 +165,7 @@ public final class ReplicatedLog: @unchecked Sendable {
         if flight == nil, isCaughtUp { takeOff(now) }
         guard let flight, producer.isDue(now: now) else { return nil }
         producer.didSend(now: now)
+        counts.attempts.wrappingAdd(1, ordering: .relaxed)
         return flight.publication
     }
 
@@ -176,6 +184,8 @@ public final class ReplicatedLog: @unchecked Sendable {
                 sequence: sequence, messageID: header.messageID, bytes: draft.message(header)),
             draft.takeWaiters()
         )
+        counts.messages.wrappingAdd(1, ordering: .relaxed)
+        counts.bytes.wrappingAdd(UInt64(flight?.publication.bytes.count ?? 0), ordering: .relaxed)
         drafts.withLock { $0.reuse(draft) }
     }
 
@@ -226,6 +236,11 @@ public final class ReplicatedLog: @unchecked Sendable {
     }
 
     private func end(_ waiters: [Submission], _ status: Outcome.Status) {
+        switch status {
+        case .logUnavailable: counts.refused.wrappingAdd(UInt64(waiters.count), ordering: .relaxed)
+        case .outcomeUnknown: counts.unknown.wrappingAdd(UInt64(waiters.count), ordering: .relaxed)
+        default: break
+        }
         for waiter in waiters { waiter.end(number, partitions, status) }
     }
 

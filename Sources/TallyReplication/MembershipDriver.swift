@@ -28,6 +28,7 @@ final class MembershipDriver: @unchecked Sendable {
     private var own: NodeRecord
     private let progress: () -> [Int: NodeRecord.Progress]
     private let onView: (ClusterView) -> Void
+    private let onContact: () -> Void
     private let onEntry: (KeyValueEntry) -> Void
     private var watch: KeyValueWatch?
     private var subscription: NATSSubscription?
@@ -45,12 +46,15 @@ final class MembershipDriver: @unchecked Sendable {
     /// - Parameters:
     ///   - progress: How far this node has come with its logs.
     ///   - onEntry: Called with what is put into the cluster's bucket.
+    ///   - onContact: Called when a node is heard, this one too: then the broker can be reached.
     ///   - onView: Called with who serves what, several times a second.
     init(
         _ settings: ClusterSettings, _ client: NATSClient, own: NodeRecord, clock: any Clock,
         logger: Logger, progress: @escaping () -> [Int: NodeRecord.Progress],
-        onEntry: @escaping (KeyValueEntry) -> Void, onView: @escaping (ClusterView) -> Void
+        onContact: @escaping () -> Void, onEntry: @escaping (KeyValueEntry) -> Void,
+        onView: @escaping (ClusterView) -> Void
     ) {
+        self.onContact = onContact
         self.onEntry = onEntry
         self.settings = settings
         self.client = client
@@ -75,6 +79,7 @@ final class MembershipDriver: @unchecked Sendable {
     func start() {
         do {
             subscription = try client.subscribe(settings.nodesSubject) { [weak self] in
+                self?.onContact()
                 self?.hear($0)
             }
             watch = try KeyValueWatch(bucket) { [weak self] in self?.receive($0) }

@@ -71,6 +71,7 @@ public final class ReplicationService: Service, @unchecked Sendable {
         membership = MembershipDriver(
             settings, client, own: own, clock: clock, logger: logger,
             progress: { [unowned self] in progress },
+            onContact: { replica.noteContact(now: clock.monotonicNanoseconds()) },
             onEntry: { [unowned self] in schema.receive($0) },
             onView: { [unowned self] in place($0) })
         replica.setView(membership.view)

@@ -10,6 +10,7 @@ import urllib.request
 
 import pytest
 import redis
+from prometheus_client.parser import text_string_to_metric_families
 from redis.cluster import RedisCluster
 
 from load import integers, run_all
@@ -328,6 +329,36 @@ def test_positions_are_read_by_others(cluster):
     with pytest.raises(redis.ResponseError, match="not been reached"):
         for client in clients:
             client.execute_command("ATLEAST", "1-99999999", "GET", "position:1")
+
+
+def test_nodes_tell_how_they_keep_up(cluster):
+    """Metrics of logs and messages, and what INFO sums up."""
+    def metrics(node):
+        with urllib.request.urlopen(f"http://127.0.0.1:{node.http_port}/metrics") as answer:
+            text = answer.read().decode()
+        return {(sample.name, sample.labels.get("log")): sample.value
+                for family in text_string_to_metric_families(text) for sample in family.samples
+                if sample.name.startswith(("tally_log", "tally_cluster"))}
+
+    for number in range(200):
+        cluster.nodes[number % 5].client().incr(f"told:{number}")
+    told = [metrics(node) for node in cluster.nodes]
+    for log in map(str, range(8)):
+        holders = [each for each in told if each["tally_log_held", log]]
+        assert len(holders) == 2 and all(each["tally_log_serving", log] for each in holders)
+        assert sum(each["tally_log_primary", log] for each in told) == 1
+        assert all(each["tally_log_sequence", log] > 0 for each in holders)
+        assert sum(each["tally_log_messages_total", log] for each in told) > 0
+        assert sum(each["tally_log_message_bytes_total", log] for each in told) > 64
+    for node, each in zip(cluster.nodes, told, strict=True):
+        assert each["tally_cluster_nodes", None] == 5
+        assert each["tally_cluster_silence_milliseconds", None] < 5_000
+        info = node.client().info("cluster")
+        assert info["cluster_enabled"] == 1 and info["cluster_logs"] == 8
+        assert info["cluster_logs_served"] == sum(
+            each["tally_log_serving", str(log)] for log in range(8))
+        assert info["cluster_silence_milliseconds"] < 5_000
+        wait_until(lambda node=node: node.client().info("cluster")["cluster_lag_messages"] <= 2, "lag")
 
 
 def test_replicas_are_compared_while_everything_goes_on(cluster):

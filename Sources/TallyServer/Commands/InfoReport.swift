@@ -1,5 +1,6 @@
 internal import Glibc
 import Synchronization
+import TallyCluster
 import TallyCore
 import TallyNode
 
@@ -31,8 +32,28 @@ struct InfoReport {
             serverSection, clientsSection, memorySection, residencySection, onceSection,
             persistenceSection, statsSection,
             replicationSection, cpuSection, ("Modules", []), commandSection, errorSection,
-            ("Cluster", [("cluster_enabled", server.replica == nil ? "0" : "1")]), keyspaceSection,
+            clusterSection, keyspaceSection,
         ]
+    }
+
+    private var clusterSection: Section {
+        guard let replica = server.replica else { return ("Cluster", [("cluster_enabled", "0")]) }
+        let now = server.clock.monotonicNanoseconds()
+        let silence = (now - min(now, replica.contactNanoseconds)) / 1_000_000
+        return (
+            "Cluster",
+            [
+                ("cluster_enabled", "1"),
+                ("cluster_nodes_heard", "\(replica.view?.nodes.count ?? 0)"),
+                ("cluster_logs", "\(replica.logs.count)"),
+                ("cluster_logs_served", "\(replica.logs.count { $0.isServing })"),
+                (
+                    "cluster_lag_messages",
+                    "\(replica.logs.indices.map { replica.lag($0) }.max() ?? 0)"
+                ),
+                ("cluster_silence_milliseconds", "\(silence)"),
+            ]
+        )
     }
 
     private var serverSection: Section {

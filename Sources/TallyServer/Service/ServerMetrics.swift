@@ -2,6 +2,7 @@ import CoreMetrics
 internal import Glibc
 import Metrics
 import Synchronization
+import TallyCluster
 import TallyCore
 import TallyNode
 
@@ -53,6 +54,22 @@ final class ServerMetrics: Sendable {
         "tally_cached_blocks": "Blocks of segments on disk that are in memory.",
         "tally_once_records": "Records that remember requests with a token.",
         "tally_damaged_segments": "Segment files found damaged.",
+        "tally_cluster_nodes": "Nodes of the cluster that are heard.",
+        "tally_cluster_silence_milliseconds":
+            "Time since any node was heard by way of the NATS servers: how old reads may be.",
+        "tally_log_held": "Whether this node has a replica of the log's partitions.",
+        "tally_log_serving": "Whether that can be asked.",
+        "tally_log_primary": "Whether clients that look for the log's keys are sent here.",
+        "tally_log_sequence": "The last message of the log that was applied.",
+        "tally_log_lag_messages": "Messages that another node has applied and this one has not.",
+        "tally_log_flight_milliseconds": "For how long a message has been on its way; 0 for none.",
+        "tally_log_messages_total": "Messages that this node has sent.",
+        "tally_log_repetitions_total": "Attempts to send them beyond the first.",
+        "tally_log_message_bytes_total": "Bytes of those messages.",
+        "tally_log_refused_batches_total":
+            "Batches of commands that were told that nothing was changed: the log is away.",
+        "tally_log_unknown_batches_total":
+            "Batches of commands that were told that the outcome is not known.",
         "process_cpu_seconds_total": "Processor time of the process.",
         "process_resident_memory_bytes": "Memory that the process has in RAM.",
         "process_open_fds": "Open files and connections.",
@@ -106,7 +123,35 @@ final class ServerMetrics: Sendable {
         set("tally_cached_blocks", node.blockCache.blocks)
         set("tally_once_records", node.onceStatistics.records)
         set("tally_damaged_segments", Int(node.scrubs.damaged))
+        if let replica = server.replica { updateCluster(replica, server) }
         updateProcess(server)
+    }
+
+    private func updateCluster(_ replica: Replica, _ server: ServerContext) {
+        let now = server.clock.monotonicNanoseconds()
+        let contact = replica.contactNanoseconds
+        set("tally_cluster_nodes", replica.view?.nodes.count ?? 0)
+        set("tally_cluster_silence_milliseconds", Int((now - min(now, contact)) / 1_000_000))
+        for log in replica.logs {
+            let label = [("log", "\(log.number)")]
+            set("tally_log_held", log.isHeld ? 1 : 0, label)
+            set("tally_log_serving", log.isServing ? 1 : 0, label)
+            set("tally_log_primary", replica.view?.isPrimary(log.number) == true ? 1 : 0, label)
+            set("tally_log_sequence", Int(clamping: log.appliedSequence), label)
+            set("tally_log_lag_messages", Int(clamping: replica.lag(log.number)), label)
+            let counts = log.counts
+            let begun = counts.flightBegun.load(ordering: .relaxed)
+            set(
+                "tally_log_flight_milliseconds",
+                begun == 0 ? 0 : Int((now - min(now, begun)) / 1_000_000), label)
+            let messages = counts.messages.load(ordering: .relaxed)
+            let attempts = counts.attempts.load(ordering: .relaxed)
+            total("tally_log_messages", messages, label)
+            total("tally_log_repetitions", attempts - min(attempts, messages), label)
+            total("tally_log_message_bytes", counts.bytes.load(ordering: .relaxed), label)
+            total("tally_log_refused_batches", counts.refused.load(ordering: .relaxed), label)
+            total("tally_log_unknown_batches", counts.unknown.load(ordering: .relaxed), label)
+        }
     }
 
     private func updateProcess(_ server: ServerContext) {

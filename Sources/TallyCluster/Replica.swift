@@ -10,6 +10,7 @@ public final class Replica: Sendable {
     public let logs: [ReplicatedLog]
     /// The same as others have them.
     public let remotes: [RemoteLog]
+    private let shares: LogShares
 
     /// - Parameters:
     ///   - logs: Between them they order every partition of `node`.
@@ -18,6 +19,7 @@ public final class Replica: Sendable {
         self.node = node
         self.logs = logs
         self.remotes = remotes
+        shares = LogShares(partitionCount: node.partitionCount, logCount: logs.count)
         precondition(logs.count <= Limits.logsMax, "too many logs")
     }
 
@@ -58,7 +60,7 @@ public final class Replica: Sendable {
 
     /// The log that orders a partition.
     @inline(__always)
-    public func log(of partition: Int) -> Int { partition * logs.count / node.partitionCount }
+    public func log(of partition: Int) -> Int { shares.log(of: partition) }
 
     /// Sets aside what has changed for a checkpoint that is wanted. Between two messages, on the logs' thread.
     public func takeCutIfWanted() {

@@ -324,9 +324,12 @@ public final class Node: @unchecked Sendable {
         }
     }
 
+    /// Which of a cluster's logs orders which partitions.
+    var shares: LogShares { LogShares(partitionCount: partitionCount, logCount: logCount) }
+
     /// How many changes of the cluster's schema the partitions of a log have.
     public func schemaChangeCount(ofLog number: Int) -> UInt64 {
-        let first = number * partitionCount / logCount
+        let first = shares.partitions(of: number).lowerBound
         return locks[lockIndex(first)].withLock { _ in
             partitions.partition(first).pointee.schema.changeCount
         }

@@ -46,8 +46,8 @@ final class CheckpointLibrary: Sendable {
             guard var manifest = state.manifest, let held = manifest.logs[number] else {
                 return nil
             }
-            for index in manifest.partitions.indices
-            where index * manifest.logCount / manifest.partitions.count != number {
+            for index in manifest.partitions.indices where manifest.shares.log(of: index) != number
+            {
                 manifest.partitions[index] = []
                 manifest.onceFloors[index] = 0
             }

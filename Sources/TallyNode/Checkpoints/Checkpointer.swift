@@ -275,7 +275,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     /// The last group, or the last message of the partition's log, that a round reflects.
     private func sequence(_ round: Round, _ partition: Int) -> UInt64 {
         guard node.logCount > 0 else { return round.sequence }
-        return round.logs[partition * node.logCount / node.partitionCount]?.state.sequence ?? 0
+        return round.logs[node.shares.log(of: partition)]?.state.sequence ?? 0
     }
 
     /// A cold segment turned out to be damaged where there are changes: new ones are refused from now on.

@@ -110,8 +110,7 @@ extension CheckpointCopies {
         }
         defer { giveBack(loan: loan) }
         var sum = ContentSum()
-        for partition in manifest.partitions.indices
-        where partition * manifest.logCount / manifest.partitions.count == number {
+        for partition in manifest.shares.partitions(of: number) {
             var damage: [String] = []
             sum.add(
                 try LoadedCheckpoint.partition(

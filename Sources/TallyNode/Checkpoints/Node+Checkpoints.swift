@@ -34,7 +34,7 @@ extension Node {
     func freeze(_ logs: [Int: LogState] = [:]) -> CheckpointCut {
         var held: [Int: Manifest.HeldLog] = [:]
         for (number, state) in logs {
-            let first = number * partitionCount / logCount
+            let first = shares.partitions(of: number).lowerBound
             held[number] = Manifest.HeldLog(
                 state: state, schema: partitions.partition(first).pointee.schema)
         }

@@ -18,10 +18,9 @@ public struct ClusterData: Sendable {
         self.logCount = logCount
     }
 
-    /// The partitions that a log orders: neighbours, so that a partition that is split stays with its log.
+    /// The partitions that a log orders.
     public func partitions(ofLog number: Int) -> Range<Int> {
-        let count = partitionCount / logCount
-        return (number * count)..<((number + 1) * count)
+        LogShares(partitionCount: partitionCount, logCount: logCount).partitions(of: number)
     }
 }
 

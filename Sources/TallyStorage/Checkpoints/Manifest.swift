@@ -102,15 +102,18 @@ public struct Manifest: Equatable, Sendable {
     /// All segments of all partitions.
     public var segments: [Segment] { partitions.flatMap { $0.flatMap(\.segments) } }
 
+    /// Which log orders which partitions, of a node of a cluster.
+    public var shares: LogShares {
+        LogShares(partitionCount: partitions.count, logCount: logCount)
+    }
+
     /// The schema of a partition, the last commit group, or the last message of its log, that its state
     /// reflects, and whether it is held here at all.
     public func origin(
         ofPartition partition: Int
     ) -> (schema: Schema, sequence: UInt64, isHeld: Bool) {
         guard logCount > 0 else { return (schema, position.sequence, true) }
-        guard let log = logs[partition * logCount / partitions.count] else {
-            return (Schema(), 0, false)
-        }
+        guard let log = logs[shares.log(of: partition)] else { return (Schema(), 0, false) }
         return (log.schema, log.state.sequence, true)
     }
 

@@ -12,7 +12,7 @@ TEST_FLAGS := --explicit-target-dependency-import-check error
 PRODUCT := .build/release/tally
 PYTHON := .venv/bin/python
 
-.PHONY: build run cluster chaos test unit clients sim sanitize fuzz bench bench-costs bench-dense bench-cold bench-engine bench-nats bench-failover lint manual clean
+.PHONY: build run cluster chaos test unit clients sim sanitize fuzz bench bench-costs bench-dense bench-cold bench-engine bench-nats bench-cluster bench-failover lint manual clean
 
 build:
 	swift build $(PRODUCT_FLAGS)
@@ -57,6 +57,10 @@ chaos: build .venv/installed
 # What clients notice when a node or a NATS server is killed.
 bench-failover: build .venv/installed
 	$(PYTHON) Benchmarks/failover.py --tally $(PRODUCT)
+
+# A cluster beside NATS's own counters and a Redis Cluster.
+bench-cluster: build .venv/installed
+	$(PYTHON) Benchmarks/cluster.py --tally $(PRODUCT)
 
 # 10 million inputs each for the RESP parser, the journal reader and the NATS parser.
 fuzz:

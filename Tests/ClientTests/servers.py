@@ -255,6 +255,16 @@ class ClusterUnderTest:
             for number in range(count)]
 
     def start(self):
+        """Starts everything; what has been started is ended if that fails."""
+        try:
+            self._start()
+        except BaseException:
+            for server in self.nodes + self.brokers:
+                if server.is_running:
+                    server.kill()
+            raise
+
+    def _start(self):
         for broker in self.brokers:
             broker.start()
         for broker in self.brokers:

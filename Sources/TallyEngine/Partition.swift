@@ -18,6 +18,8 @@ public struct Partition: ~Copyable {
     public var isJournalled = true
     /// Whether this is where its counters are; else a node of a cluster has no replica of it.
     public var isPresent = true
+    /// Which of those it is that have been in its place one after the other.
+    public var incarnation: UInt64 = 0
     /// Blocks of cold segments that were dug up lately.
     let cache = BlockCache()
 

@@ -358,8 +358,10 @@ class ClusterUnderTest:
     def stop(self):
         failed = []
         for node in self.nodes:
-            if node.is_running and node.stop() != 0:
-                failed.append(node.log())
+            code = node.stop() if node.is_running else node.process and node.process.returncode
+            # Some have been killed; any other end than a clean one is a crash.
+            if code not in (0, None, -signal.SIGKILL):
+                failed.append(f"ended with {code}\n{node.log()}")
         for broker in self.brokers:
             if broker.is_running:
                 broker.kill()

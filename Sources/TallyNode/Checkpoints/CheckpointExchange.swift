@@ -13,6 +13,8 @@ struct CheckpointCut: Sendable {
     let logs: [Int: Manifest.HeldLog]
     /// For each partition what is to be merged.
     let merges: [[TableMerge]]
+    /// For each partition which one it was: another may be in its place before the merges are done.
+    let incarnations: [UInt64]
     /// For each partition until when requests with a token are forgotten, milliseconds since 1970.
     let onceFloors: [UInt64]
 }

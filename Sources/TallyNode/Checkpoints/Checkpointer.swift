@@ -65,6 +65,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
         let onceFloors: [UInt64]
         /// For each partition what is to be merged; empty once it has been, so that its memory goes.
         var merges: [[TableMerge]]
+        let incarnations: [UInt64]
         var tables: [[Manifest.Table]] = []
         /// How many files were written in this round.
         var writtenCount = 0
@@ -159,7 +160,8 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             phase = .merging(
                 Round(
                     sequence: cut.sequence, schema: cut.schema, logs: cut.logs,
-                    onceFloors: cut.onceFloors, merges: cut.merges))
+                    onceFloors: cut.onceFloors, merges: cut.merges,
+                    incarnations: cut.incarnations))
             return .working
         case .merging(var round):
             // The only copy, so that what has been merged is not kept.
@@ -218,7 +220,9 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             throw failure
         }
         // From here on nothing fails.
-        node.adopt(merged.results.filter { $0.merge.layerCount > 0 }, partition: partition)
+        node.adopt(
+            merged.results.filter { $0.merge.layerCount > 0 }, partition: partition,
+            incarnation: round.incarnations[partition])
         var kept: [ObjectIdentifier: Segment] = [:]
         for (old, twin) in merged.replacements
         where !node.replace(old, with: twin, partition: partition) {

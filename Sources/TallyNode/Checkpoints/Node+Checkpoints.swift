@@ -42,14 +42,20 @@ extension Node {
             sequence: logCount > 0 ? checkpoints.messageCount : openSequence.pointee - 1,
             schema: partitions.partition(0).pointee.schema, logs: held,
             merges: (0..<partitionCount).map { changeSegments($0) { $0.freeze() } },
+            incarnations: (0..<partitionCount).map {
+                partitions.partition($0).pointee.incarnation
+            },
             onceFloors: (0..<partitionCount).map {
                 partitions.partition($0).pointee.floorMilliseconds
             })
     }
 
-    /// Takes over what merges of a partition have made.
-    func adopt(_ results: [(merge: TableMerge, segments: [Segment])], partition: Int) {
+    /// Takes over what merges of a partition have made, unless another is in its place by now.
+    func adopt(
+        _ results: [(merge: TableMerge, segments: [Segment])], partition: Int, incarnation: UInt64
+    ) {
         locks[lockIndex(partition)].withLock { _ in
+            guard partitions.partition(partition).pointee.incarnation == incarnation else { return }
             changeSegments(partition) { partition in
                 for (merge, segments) in results { partition.adopt(segments, of: merge) }
             }

@@ -102,7 +102,11 @@ extension Node {
 
     private func replace(_ index: Int, _ make: () -> Partition) {
         locks[lockIndex(index)].withLock { _ in
-            changeSegments(index) { $0 = make() }
+            changeSegments(index) {
+                let incarnation = $0.incarnation + 1
+                $0 = make()
+                $0.incarnation = incarnation
+            }
             if partitions.partition(index).pointee.expiringCount > 0 {
                 mayExpire.store(true, ordering: .relaxed)
             }

@@ -7,12 +7,10 @@ quoted, and the processor time of all of a contender's servers beside them. `WAI
 each increment in memory, and a failover may still lose it.
 """
 import argparse
-import bisect
 import collections
 import itertools
 import json
 import os
-import platform
 import random
 import select
 import signal
@@ -124,11 +122,6 @@ def percentile(values, share):
 
 def uniform(draw):
     return lambda: draw.randrange(KEYS)
-
-
-def zipf(draw):
-    sums = list(itertools.accumulate(1 / rank for rank in range(1, KEYS + 1)))
-    return lambda: bisect.bisect_left(sums, draw.random() * sums[-1]) * 7919 % KEYS
 
 
 def hot(_):
@@ -320,7 +313,8 @@ class RedisCluster:
         self.masters = []
         for line in listed.splitlines():
             fields = line.split()
-            if "master" in fields[2]:
+            # One that has no slots has not been told yet that it is a replica.
+            if "master" in fields[2] and len(fields) > 8:
                 begin, end = map(int, fields[8].split("-"))
                 self.masters.append((int(fields[1].split(":")[1].split("@")[0]), begin, end))
 

@@ -30,8 +30,13 @@ public final class Replica: Sendable {
     /// This node sees who serves what.
     public func setView(_ view: ClusterView) { sharedView.withLock { $0 = view } }
 
-    /// When something was last heard by way of the broker, monotonic nanoseconds; 0 for never. Any thread.
-    public var contactNanoseconds: UInt64 { contact.load(ordering: .relaxed) }
+    /// How long nothing has been heard by way of the broker. Any thread.
+    ///
+    /// - Parameter now: Monotonic nanoseconds.
+    public func silenceMilliseconds(now: UInt64) -> UInt64 {
+        (now - min(now, contact.load(ordering: .relaxed))) / 1_000_000
+    }
+    /// When something was last heard, monotonic nanoseconds; 0 for never.
     private let contact = Atomic<UInt64>(0)
 
     /// Something was heard.

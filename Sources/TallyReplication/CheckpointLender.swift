@@ -61,43 +61,30 @@ public struct CheckpointPort: Sendable {
 /// On the client's loop; reads files elsewhere.
 final class CheckpointLender: @unchecked Sendable {
     // Sendable because it is touched only on the loop.
-    private let client: NATSClient
-    private let subject: String
+    private let eventLoop: any EventLoop
+    private let requests: RequestSubject
     private let port: CheckpointPort
-    private let logger: Logger
-    private var subscription: NATSSubscription?
 
     init(_ client: NATSClient, subject: String, port: CheckpointPort, logger: Logger) {
-        self.client = client
-        self.subject = subject
+        eventLoop = client.eventLoop
+        requests = RequestSubject(client, subject, logger)
         self.port = port
-        self.logger = logger
     }
 
     func start() {
-        do {
-            subscription = try client.subscribe(subject) { [weak self] in self?.receive($0) }
-        } catch {
-            logger.error("cannot listen to the other nodes", metadata: ["error": "\(error)"])
+        requests.start { [weak self] bytes, answer in self?.receive(bytes, answer) }
+    }
+
+    func stop() { requests.stop() }
+
+    private func receive(_ bytes: ByteBuffer, _ answer: @escaping (ByteBuffer) -> Void) {
+        guard let request = try? JSONDecoder().decode(CopyRequest.self, from: bytes) else {
+            return
         }
-    }
-
-    func stop() {
-        if let subscription { client.unsubscribe(subscription) }
-        subscription = nil
-    }
-
-    private func receive(_ message: NATSMessage) {
-        guard let replyTo = message.replyTo,
-            let request = try? JSONDecoder().decode(CopyRequest.self, from: message.payload)
-        else { return }
         let port = port
-        NIOThreadPool.singleton.runIfActive(eventLoop: client.eventLoop) {
+        NIOThreadPool.singleton.runIfActive(eventLoop: eventLoop) {
             Self.answer(request, port)
-        }.whenSuccess { [client] answer in
-            // Without servers nobody hears it, and whoever asked tries again.
-            try? client.publish(answer, to: replyTo)
-        }
+        }.assumeIsolated().whenSuccess { answer($0) }
     }
 
     private static func answer(_ request: CopyRequest, _ port: CheckpointPort) -> ByteBuffer {

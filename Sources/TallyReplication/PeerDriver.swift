@@ -16,7 +16,7 @@ final class PeerDriver: @unchecked Sendable {
     private let desk: ForwardDesk
     private let clock: any Clock
     private let logger: Logger
-    private var subscription: NATSSubscription?
+    private let requests: RequestSubject
 
     private static let answerTimeout = Duration.seconds(10)
 
@@ -30,33 +30,21 @@ final class PeerDriver: @unchecked Sendable {
         self.own = own
         self.clock = clock
         self.logger = logger
+        requests = RequestSubject(client, settings.forwardSubject(of: own), logger)
         let eventLoop = client.eventLoop
         desk = ForwardDesk(replica, cluster: cluster) { body in eventLoop.execute { body() } }
         desk.now = { clock.monotonicNanoseconds() }
     }
 
     func start() {
-        do {
-            subscription = try client.subscribe(settings.forwardSubject(of: own)) { [weak self] in
-                self?.receive($0)
-            }
-        } catch {
-            logger.error("cannot listen to the other nodes", metadata: ["error": "\(error)"])
-        }
+        requests.start { [weak self] bytes, answer in self?.receive(bytes, answer) }
     }
 
-    func stop() {
-        if let subscription { client.unsubscribe(subscription) }
-        subscription = nil
-    }
+    func stop() { requests.stop() }
 
-    private func receive(_ message: NATSMessage) {
-        guard let replyTo = message.replyTo else { return }
-        message.payload.withUnsafeReadableBytes { bytes in
-            desk.receive(bytes, now: clock.monotonicNanoseconds()) { [client] answer in
-                // Without servers nobody hears it, and whoever asked gives up.
-                try? client.publish(ByteBuffer(bytes: answer), to: replyTo)
-            }
+    private func receive(_ bytes: ByteBuffer, _ answer: @escaping (ByteBuffer) -> Void) {
+        bytes.withUnsafeReadableBytes {
+            desk.receive($0, now: clock.monotonicNanoseconds()) { answer(ByteBuffer(bytes: $0)) }
         }
     }
 

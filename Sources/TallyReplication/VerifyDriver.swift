@@ -41,12 +41,10 @@ enum VerifyAnswer: Codable {
 final class VerifyDriver: @unchecked Sendable {
     // Sendable because it is touched only on the loop.
     private let client: NATSClient
-    private let subject: String
+    private let requests: RequestSubject
     private let replica: Replica
     private let port: CheckpointPort
     private let clock: any Clock
-    private let logger: Logger
-    private var subscription: NATSSubscription?
     /// The log that the next cut is kept for, and until when, monotonic nanoseconds.
     private var hold: (log: Int, until: UInt64)?
 
@@ -60,10 +58,9 @@ final class VerifyDriver: @unchecked Sendable {
     ) {
         self.replica = replica
         self.client = client
-        self.subject = subject
+        requests = RequestSubject(client, subject, logger)
         self.port = port
         self.clock = clock
-        self.logger = logger
     }
 
     /// Whether the next cut is kept for a comparison.
@@ -75,27 +72,18 @@ final class VerifyDriver: @unchecked Sendable {
     }
 
     func start() {
-        do {
-            subscription = try client.subscribe(subject) { [weak self] in self?.receive($0) }
-        } catch {
-            logger.error("cannot listen to the other nodes", metadata: ["error": "\(error)"])
+        requests.start { [weak self] bytes, answer in self?.receive(bytes, answer) }
+    }
+
+    func stop() { requests.stop() }
+
+    private func receive(_ bytes: ByteBuffer, _ send: @escaping (ByteBuffer) -> Void) {
+        guard let request = try? JSONDecoder().decode(VerifyRequest.self, from: bytes) else {
+            return
         }
-    }
-
-    func stop() {
-        if let subscription { client.unsubscribe(subscription) }
-        subscription = nil
-    }
-
-    private func receive(_ message: NATSMessage) {
-        guard let replyTo = message.replyTo,
-            let request = try? JSONDecoder().decode(VerifyRequest.self, from: message.payload)
-        else { return }
-        let answer = { [client] (answer: VerifyAnswer) in
-            guard let bytes = try? JSONEncoder().encodeAsByteBuffer(answer, allocator: .init())
-            else { return }
-            // Without servers nobody hears it, and whoever asked gives up.
-            try? client.publish(bytes, to: replyTo)
+        let answer = { (answer: VerifyAnswer) in
+            let bytes = try? JSONEncoder().encodeAsByteBuffer(answer, allocator: .init())
+            if let bytes { send(bytes) }
         }
         switch request {
         case .prepare(let log): prepare(log, answer)
@@ -138,7 +126,8 @@ final class VerifyDriver: @unchecked Sendable {
         let log = replica.logs[number]
         var isCut = false
         let isAhead = log.mark(at: sequence) { [self] in
-            guard hold?.log == number else { return }
+            // Nor may the mark of a comparison that was given up take the cut of the next one.
+            guard hold?.until == until else { return }
             hold = nil
             isCut = true
             replica.takeCutIfWanted()

@@ -367,6 +367,7 @@ def test_replicas_are_compared_while_everything_goes_on(cluster):
     for line in ("ADD COUNTER checked", "ADD COLUMN checked id hint=64 max=64 default=0 primarykey",
                  "ADD COLUMN checked likes hint=16 max=32 default=0 suffix=l"):
         client.execute_command(*line.split())
+    client.mset({f"verified:before:{number}": number for number in range(1000)})
     ended = threading.Event()
 
     def load(number):

@@ -88,8 +88,8 @@ NEEDED = {
     "admin": """
         flushall flushdb add alter drop import|start import|commit import|status backup|start
         backup|status bgsave config|get config|set config|resetstat config|help client|list client|kill
-        acl|users acl|list acl|getuser acl|load acl|dryrun acl|setuser acl|deluser acl|save hotkeys|get hotkeys|reset hotkeys|start hotkeys|stop
-        slowlog|get
+        acl|users acl|list acl|getuser acl|load acl|dryrun acl|setuser acl|deluser acl|save
+        hotkeys|get hotkeys|reset hotkeys|start hotkeys|stop slowlog|get
         slowlog|len slowlog|reset latency|latest latency|history latency|reset latency|doctor monitor
         client|pause client|unpause client|unblock""",
 }

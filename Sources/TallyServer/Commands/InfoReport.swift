@@ -38,8 +38,7 @@ struct InfoReport {
 
     private var clusterSection: Section {
         guard let replica = server.replica else { return ("Cluster", [("cluster_enabled", "0")]) }
-        let now = server.clock.monotonicNanoseconds()
-        let silence = (now - min(now, replica.contactNanoseconds)) / 1_000_000
+        let silence = replica.silenceMilliseconds(now: server.clock.monotonicNanoseconds())
         return (
             "Cluster",
             [

@@ -129,9 +129,10 @@ final class ServerMetrics: Sendable {
 
     private func updateCluster(_ replica: Replica, _ server: ServerContext) {
         let now = server.clock.monotonicNanoseconds()
-        let contact = replica.contactNanoseconds
         set("tally_cluster_nodes", replica.view?.nodes.count ?? 0)
-        set("tally_cluster_silence_milliseconds", Int((now - min(now, contact)) / 1_000_000))
+        set(
+            "tally_cluster_silence_milliseconds",
+            Int(clamping: replica.silenceMilliseconds(now: now)))
         for log in replica.logs {
             let label = [("log", "\(log.number)")]
             set("tally_log_held", log.isHeld ? 1 : 0, label)

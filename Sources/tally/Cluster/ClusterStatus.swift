@@ -11,6 +11,13 @@ import TallyReplication
 #endif
 
 extension ClusterCommand {
+    /// Prints what a script asked for.
+    static func printJSON(_ value: some Encodable) throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .prettyPrinted]
+        print(String(decoding: try encoder.encode(value), as: UTF8.self))
+    }
+
     /// `tally cluster status`.
     struct StatusCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
@@ -26,9 +33,7 @@ extension ClusterCommand {
                 (try await ClusterObserver(settings, client).status(), settings)
             }
             if json {
-                let encoder = JSONEncoder()
-                encoder.outputFormatting = [.sortedKeys, .prettyPrinted]
-                print(String(decoding: try encoder.encode(status), as: UTF8.self))
+                try ClusterCommand.printJSON(status)
             } else {
                 print(Self.text(status))
             }

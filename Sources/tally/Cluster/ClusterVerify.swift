@@ -1,12 +1,6 @@
 import ArgumentParser
 import TallyReplication
 
-#if canImport(FoundationEssentials)
-    import FoundationEssentials
-#else
-    import Foundation
-#endif
-
 extension ClusterCommand {
     /// `tally cluster verify`.
     struct VerifyCommand: AsyncParsableCommand {
@@ -40,9 +34,7 @@ extension ClusterCommand {
                 return verdicts
             }
             if json {
-                let encoder = JSONEncoder()
-                encoder.outputFormatting = [.sortedKeys, .prettyPrinted]
-                print(String(decoding: try encoder.encode(verdicts), as: UTF8.self))
+                try ClusterCommand.printJSON(verdicts)
             } else {
                 print(Self.text(verdicts))
             }

@@ -30,6 +30,15 @@ public final class Replica: Sendable {
     /// This node sees who serves what.
     public func setView(_ view: ClusterView) { sharedView.withLock { $0 = view } }
 
+    /// Which stream holds a log, and what it began with, as the cluster says; nil before that is known. Any thread.
+    public func history(ofLog number: Int) -> LogHistory? { histories.withLock { $0[number] } }
+    private let histories = Locked<[Int: LogHistory]>([:])
+
+    /// The cluster says which stream holds a log.
+    public func setHistory(_ history: LogHistory, ofLog number: Int) {
+        histories.withLock { $0[number] = history }
+    }
+
     /// How long nothing has been heard by way of the broker. Any thread.
     ///
     /// - Parameter now: Monotonic nanoseconds.
@@ -57,8 +66,10 @@ public final class Replica: Sendable {
         var progress: [Int: NodeRecord.Progress] = [:]
         for log in logs where log.isHeld {
             progress[log.number] = NodeRecord.Progress(
-                phase: log.halt != nil ? .halted : log.isCaughtUp ? .serving : .following,
-                sequence: log.state.sequence, durableSequence: durable[log.number] ?? 0)
+                phase: log.halt != nil || log.isStranded
+                    ? .halted : log.isCaughtUp ? .serving : .following,
+                epoch: log.state.epoch, sequence: log.state.sequence,
+                durableSequence: durable[log.number] ?? 0)
         }
         return progress
     }

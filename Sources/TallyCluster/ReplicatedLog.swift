@@ -57,6 +57,11 @@ public final class ReplicatedLog: @unchecked Sendable {
     public var isCaughtUp = false {
         didSet { serving.store(isCaughtUp && halt == nil, ordering: .relaxed) }
     }
+    /// Whether the stream that holds the log is gone, or lacks what has been applied. Then nobody can be served,
+    /// until it is back or an operator decides.
+    public var isStranded = false {
+        didSet { if isStranded { isCaughtUp = false } }
+    }
     /// Why it is followed no further.
     public private(set) var halt: LogFollower.Halt? {
         didSet { serving.store(isCaughtUp && halt == nil, ordering: .relaxed) }
@@ -126,9 +131,24 @@ public final class ReplicatedLog: @unchecked Sendable {
         held.store(true, ordering: .relaxed)
     }
 
+    /// Goes on in a new epoch, which begins with what this replica has.
+    public func begin(epoch: UInt32, streamNanoseconds: UInt64) {
+        isCaughtUp = false
+        isStranded = false
+        letGo()
+        var state = follower.state
+        state.epoch = epoch
+        state.streamNanoseconds = streamNanoseconds
+        follower = LogFollower(cluster: cluster, log: UInt32(number), state: state)
+        halt = nil
+        // For the next checkpoint to hold it.
+        node.noteMessage(byteCount: 0)
+    }
+
     /// This node has no replica any more; those who wait are told.
     public func leave() {
         isCaughtUp = false
+        isStranded = false
         held.store(false, ordering: .relaxed)
         letGo()
         node.remove(partitions)

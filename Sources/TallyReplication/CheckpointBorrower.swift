@@ -37,13 +37,18 @@ struct CheckpointBorrower: Sendable {
     private static let attemptsMax = 5
 
     /// Copies all files and makes them part of this node's checkpoint.
-    func copy(log: Int) async throws -> LandedLog {
+    ///
+    /// - Parameter epoch: The log's; a checkpoint of another one is of no use.
+    func copy(log: Int, epoch: UInt32) async throws -> LandedLog {
         var lent = try await ask(.lend(log: log))
         guard let loan = lent.readInteger(as: UInt64.self) else { throw CopyError.unreadable }
         let manifest = try lent.withUnsafeReadableBytes {
             try Manifest($0, file: "the other node's manifest")
         }
         do {
+            guard manifest.logs[log]?.state.epoch == epoch else {
+                throw CopyError.refused("its checkpoint is of another epoch of the log")
+            }
             let landed = try await port.take(log, manifest) { file, offset, byteCount in
                 try await ask(
                     .read(loan: loan, file: file, offset: offset, byteCount: byteCount))

@@ -1,6 +1,8 @@
 internal import NIOCore
+import TallyCluster
 import TallyCore
 public import TallyNATS
+public import TallyStorage
 
 #if canImport(FoundationEssentials)
     import FoundationEssentials
@@ -40,7 +42,12 @@ public struct ClusterDirectory: Sendable {
     /// Makes a cluster: its bucket, its logs and, when all of those are there, its settings.
     ///
     /// What an interrupted attempt has made is used again.
-    public func create(_ settings: ClusterSettings) async throws(ClusterError) {
+    ///
+    /// - Parameter origin: What some node's directory holds, if the cluster is to go on from such: its logs then
+    ///   wait for a recovery.
+    public func create(
+        _ settings: ClusterSettings, from origin: Manifest? = nil
+    ) async throws(ClusterError) {
         if let problem = settings.problem { throw .settings(problem) }
         do {
             var configuration = KeyValueConfiguration(
@@ -53,17 +60,33 @@ public struct ClusterDirectory: Sendable {
                 throw ClusterError.exists(settings.name)
             }
             for number in 0..<settings.logs {
-                _ = try await jetStream.createStream(settings.stream(number))
+                let info = try await jetStream.createStream(settings.stream(number))
+                // Not from nothing, if there is something.
+                let history = LogHistory(
+                    epoch: origin?.logs.values.map(\.state.epoch).max() ?? 1,
+                    streamNanoseconds: UInt64(max(0, info.created.nanoseconds)),
+                    startSequence: origin == nil
+                        ? 0 : max(1, origin?.logs[number]?.state.sequence ?? 1),
+                    origin: nil)
+                try await bucket.put(
+                    ClusterSettings.historyKey(ofLog: number), Self.encoded(history))
             }
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.sortedKeys]
-            _ = try await bucket.create(
-                ClusterSettings.key, ByteBuffer(bytes: try encoder.encode(settings)))
+            if let schema = origin?.latestSchema {
+                try await bucket.put(
+                    ClusterSettings.schemaKey(0), ByteBuffer(bytes: schema.bytes))
+            }
+            _ = try await bucket.create(ClusterSettings.key, Self.encoded(settings))
         } catch let error as ClusterError {
             throw error
         } catch {
             throw .servers("\(error)")
         }
+    }
+
+    static func encoded(_ value: some Encodable) throws -> ByteBuffer {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys]
+        return ByteBuffer(bytes: try encoder.encode(value))
     }
 
     /// The settings of the cluster `name`.
@@ -92,5 +115,5 @@ public struct ClusterDirectory: Sendable {
 
 extension JetStreamError {
     /// Whether it says that there is no such stream.
-    fileprivate var isMissing: Bool { isAPIError(JetStreamAPIError.Code.streamNotFound) }
+    var isMissing: Bool { isAPIError(JetStreamAPIError.Code.streamNotFound) }
 }

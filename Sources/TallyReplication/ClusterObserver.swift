@@ -26,6 +26,10 @@ public struct ClusterObserver: Sendable {
     public struct LogStatus: Codable, Sendable {
         /// Its number.
         public var log: Int
+        /// Its epoch; 0 if that is not known.
+        public var epoch: UInt32
+        /// Whether its stream is there; without it, the stream's figures are 0.
+        public var hasStream: Bool
         /// The stream's first message.
         public var firstSequence: UInt64
         /// The stream's last message.
@@ -51,25 +55,57 @@ public struct ClusterObserver: Sendable {
         -> Status
     {
         let nodes = try await hear(for: listening)
+        let assignment = try await assignment()
+        var logs: [LogStatus] = []
+        for number in 0..<settings.logs {
+            let info = try await stream(number)
+            logs.append(
+                LogStatus(
+                    log: number, epoch: try await history(number)?.epoch ?? 0,
+                    hasStream: info != nil, firstSequence: info?.state.firstSequence ?? 0,
+                    lastSequence: info?.state.lastSequence ?? 0,
+                    byteCount: info?.state.bytes ?? 0, leader: info?.cluster?.leader ?? "",
+                    holders: assignment?.holders[number] ?? []))
+        }
+        return Status(nodes: nodes, logs: logs)
+    }
+
+    // MARK: What the servers hold
+
+    /// What the cluster says of a log.
+    func history(_ log: Int) async throws(ClusterError) -> LogHistory? {
+        try await read(ClusterSettings.historyKey(ofLog: log), as: LogHistory.self)
+    }
+
+    /// Which nodes are to hold which logs; nil if that is not known.
+    func assignment() async throws(ClusterError) -> Assignment? {
+        try await read(ClusterSettings.assignmentKey, as: Assignment.self)
+    }
+
+    private func read<Value: Decodable>(
+        _ key: String, as type: Value.Type
+    ) async throws(ClusterError) -> Value? {
         do {
-            let assignment = try await bucket.get(ClusterSettings.assignmentKey).map {
-                try JSONDecoder().decode(Assignment.self, from: $0.value)
+            return try await bucket.get(key).map {
+                try JSONDecoder().decode(type, from: $0.value)
             }
-            var logs: [LogStatus] = []
-            for number in 0..<settings.logs {
-                let info = try await JetStream(client).stream(settings.stream(ofLog: number))
-                logs.append(
-                    LogStatus(
-                        log: number, firstSequence: info.state.firstSequence,
-                        lastSequence: info.state.lastSequence, byteCount: info.state.bytes,
-                        leader: info.cluster?.leader ?? "",
-                        holders: assignment?.holders[number] ?? []))
-            }
-            return Status(nodes: nodes, logs: logs)
         } catch {
             throw .servers("\(error)")
         }
     }
+
+    /// A log's stream; nil if there is none.
+    func stream(_ log: Int) async throws(ClusterError) -> StreamInfo? {
+        do {
+            return try await JetStream(client).stream(settings.stream(ofLog: log))
+        } catch  where error.isMissing {
+            return nil
+        } catch {
+            throw .servers("\(error)")
+        }
+    }
+
+    // MARK: What the nodes say
 
     /// The nodes that say something within a time.
     public func hear(for duration: Duration) async throws(ClusterError) -> [NodeRecord] {
@@ -93,6 +129,16 @@ public struct ClusterObserver: Sendable {
     private final class Heard: @unchecked Sendable {
         // Sendable because it is touched only on the client's loop.
         var records: [NodeIdentity: NodeRecord] = [:]
+    }
+
+    /// Gives the places of a silent node away at once.
+    public func setAbsent(_ node: NodeIdentity) async throws(ClusterError) {
+        do {
+            _ = try await bucket.put(
+                ClusterSettings.absentKey(of: node), ByteBuffer(string: "{}"))
+        } catch {
+            throw .servers("\(error)")
+        }
     }
 
     /// Says whether a node's logs are to go to others.

@@ -143,8 +143,26 @@ public struct ClusterSettings: Codable, Equatable, Sendable {
     /// The key of up to where a log has been trimmed.
     static func floorKey(ofLog number: Int) -> String { "floor.\(number)" }
 
+    /// The key of which stream holds a log.
+    static func historyKey(ofLog number: Int) -> String { "history.\(number)" }
+
+    /// The log whose stream a key tells; nil for another key.
+    static func log(ofHistoryKey key: String) -> Int? {
+        guard key.hasPrefix("history.") else { return nil }
+        return Int(key.dropFirst(8))
+    }
+
     /// The key that is there while a node's logs are to go to others.
     static func drainKey(of node: NodeIdentity) -> String { "drain.\(node)" }
+
+    /// The key that is there while a silent node's places are given away.
+    static func absentKey(of node: NodeIdentity) -> String { "absent.\(node)" }
+
+    /// The node that such a key is about; nil for another key.
+    static func node(ofAbsentKey key: String) -> NodeIdentity? {
+        guard key.hasPrefix("absent.") else { return nil }
+        return NodeIdentity(String(key.dropFirst(7)))
+    }
 
     /// How a log's stream is to be kept.
     func stream(_ number: Int) -> StreamConfiguration {

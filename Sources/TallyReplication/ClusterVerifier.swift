@@ -138,6 +138,7 @@ public struct ClusterVerifier: Sendable {
         let producer = ProducerIdentity(
             high: UInt64(Date().timeIntervalSince1970 * 1000) << 16 | .random(in: 0...0xffff),
             low: .random(in: .min ... .max))
+        let history = try await ClusterObserver(settings, client).history(log)
         do {
             // The nodes must have been asked before the log comes that far.
             try await Task.sleep(for: .milliseconds(50))
@@ -146,8 +147,8 @@ public struct ClusterVerifier: Sendable {
                 < sequence
             {
                 let header = LogMessage.Header(
-                    cluster: cluster, log: UInt32(log), epoch: 1, producer: producer,
-                    producerSequence: number)
+                    cluster: cluster, log: UInt32(log), epoch: history?.epoch ?? 1,
+                    producer: producer, producerSequence: number)
                 let outcome = try await JetStream(client).publish(
                     ByteBuffer(bytes: LogMessage.Writer(header, capacity: 0).finish()),
                     subject: settings.subject(ofLog: log),

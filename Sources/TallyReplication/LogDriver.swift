@@ -17,10 +17,13 @@ final class LogDriver: @unchecked Sendable {
     private let logger: Logger
     private let checkpoints: CheckpointPort
     private let onRoom: () -> Void
+    private let onHalt: () -> Void
     private var isComing = false
     /// Whether another node's checkpoint is being copied.
     private(set) var isCopying = false
     private var notBefore: UInt64 = 0
+    /// What the cluster says of the log; nil before it is known.
+    private var history: LogHistory?
     private var consumer: OrderedConsumer?
     /// Bytes of messages that have come and wait for what is read from the disk.
     private var waitingCredit: CircularBuffer<Int> = []
@@ -31,16 +34,26 @@ final class LogDriver: @unchecked Sendable {
     private static let credit = (messages: 1024, bytes: 32 << 20)
     /// Messages up to which following a log is as good as copying a checkpoint.
     private static let followedMax: UInt64 = 1_000
+    /// Since when there is no stream, or one that lacks what this node has; nil if it is as it should be.
+    private var strandedSince: UInt64?
+
+    /// A stream may seem to be gone while servers start.
+    private static let strandedNanoseconds: UInt64 = 10_000_000_000
     private static let retryNanoseconds: UInt64 = 1_000_000_000
+    /// From one copy of what cannot be used further to the next.
+    private static let mendNanoseconds: UInt64 = 60_000_000_000
     private static let publishTimeout = Duration.seconds(5)
 
-    /// - Parameter onRoom: Called when messages may have left.
+    /// - Parameters:
+    ///   - onRoom: Called when messages may have left.
+    ///   - onHalt: Called when what this node has should be in a checkpoint soon.
     init(
         _ log: ReplicatedLog, _ settings: ClusterSettings, _ client: NATSClient,
         checkpoints: CheckpointPort, clock: any Clock, logger: Logger,
-        onRoom: @escaping () -> Void
+        onRoom: @escaping () -> Void, onHalt: @escaping () -> Void
     ) {
         self.onRoom = onRoom
+        self.onHalt = onHalt
         self.checkpoints = checkpoints
         self.log = log
         self.settings = settings
@@ -60,14 +73,47 @@ final class LogDriver: @unchecked Sendable {
         if log.isHeld { start() }
     }
 
+    // MARK: Epochs
+
+    /// The cluster says which stream holds the log, and what it begins with.
+    func learn(_ history: LogHistory) {
+        guard history.epoch > self.history?.epoch ?? 0 else { return }
+        self.history = history
+        guard log.isHeld, log.state.epoch < history.epoch else { return }
+        log.stop(.newerEpoch(history.epoch))
+        halted("epoch \(history.epoch) has begun")
+    }
+
+    /// Has a replica that is followed no further go on, where that is known to be right.
+    func mend(_ view: ClusterView) {
+        guard let history, let halt = log.halt, log.isHeld, !isComing else { return }
+        switch history.step(number, halt, log.state, view) {
+        case .none: return
+        case .begin:
+            logger.notice(
+                "a new epoch begins with what this node has",
+                metadata: [
+                    "epoch": "\(history.epoch)", "sequence": "\(history.startSequence)",
+                ])
+            log.begin(epoch: history.epoch, streamNanoseconds: history.streamNanoseconds)
+            onHalt()
+            start()
+        case .copy: acquire(view)
+        }
+    }
+
+    // MARK: Coming and going
+
     /// Gets a replica of the log's partitions and follows it: from the log's beginning if that is there and
     /// not far, else from another node's checkpoint.
+    ///
+    /// A replica that is there and cannot go on is kept until it can be replaced.
     func acquire(_ view: ClusterView) {
-        guard !isComing, clock.monotonicNanoseconds() >= notBefore else { return }
+        guard let history, !isComing, clock.monotonicNanoseconds() >= notBefore else { return }
         isComing = true
         jetStream.stream(settings.stream(ofLog: log.number)) { result in
             switch result {
-            case .success(let info): self.acquire(view, info)
+            case .success(let info): self.acquire(view, info, history)
             case .failure(let error):
                 self.logger.debug("no stream", metadata: ["reason": "\(error)"])
                 self.rest()
@@ -75,8 +121,8 @@ final class LogDriver: @unchecked Sendable {
         }
     }
 
-    private func acquire(_ view: ClusterView, _ info: StreamInfo) {
-        let lender = lender(view, info)
+    private func acquire(_ view: ClusterView, _ info: StreamInfo, _ history: LogHistory) {
+        let lender = lender(view, info, history)
         if let lender {
             isCopying = true
             logger.notice("a checkpoint is copied", metadata: ["from": "\(lender)"])
@@ -87,37 +133,52 @@ final class LogDriver: @unchecked Sendable {
             Task {
                 let result: Result<LandedLog, any Error>
                 do {
-                    result = .success(try await borrower.copy(log: number))
+                    result = .success(try await borrower.copy(log: number, epoch: history.epoch))
                 } catch {
                     result = .failure(error)
                 }
                 eventLoop.execute { self.land(result) }
             }
-        } else if info.state.firstSequence <= 1 {
+        } else if canBeginAnew(view, info, history) {
             logger.info("the log is followed from its beginning")
             isComing = false
-            log.begin(LogState(epoch: 1, streamNanoseconds: 0))
+            log.begin(
+                LogState(
+                    epoch: history.epoch, streamNanoseconds: history.streamNanoseconds))
             start()
         } else {
             logger.error(
-                "the log's beginning is gone, and nobody is there who has a checkpoint",
-                metadata: ["first": "\(info.state.firstSequence)"])
+                "the log cannot be followed from its beginning, and nobody is there who has a checkpoint",
+                metadata: [
+                    "first": "\(info.state.firstSequence)", "epoch": "\(history.epoch)",
+                ])
             rest()
         }
     }
 
+    private func canBeginAnew(
+        _ view: ClusterView, _ info: StreamInfo, _ history: LogHistory
+    ) -> Bool {
+        !log.isHeld
+            && history.canBeginAnew(
+                log.number, streamNanoseconds: UInt64(max(0, info.created.nanoseconds)),
+                first: info.state.firstSequence, last: info.state.lastSequence, view)
+    }
+
     /// The node whose checkpoint is best copied; nil if following the log is as good.
-    private func lender(_ view: ClusterView, _ info: StreamInfo) -> NodeIdentity? {
-        let holders = view.nodes.values.filter {
-            $0.node != view.own && $0.logs[log.number]?.phase == .serving
+    private func lender(
+        _ view: ClusterView, _ info: StreamInfo, _ history: LogHistory
+    ) -> NodeIdentity? {
+        let holders = view.nodes.values.filter { record in
+            guard record.node != view.own, let there = record.logs[log.number] else { return false }
+            return there.phase == .serving && there.epoch == history.epoch
         }
         func durable(_ node: NodeRecord) -> UInt64 {
             node.logs[log.number]?.durableSequence ?? 0
         }
         guard let best = holders.max(by: { (durable($0), $1.node) < (durable($1), $0.node) }),
             durable(best) + 1 >= info.state.firstSequence,
-            durable(best) > Self.followedMax
-                || info.state.firstSequence > 1
+            durable(best) > Self.followedMax || !canBeginAnew(view, info, history)
         else { return nil }
         return best.node
     }
@@ -130,8 +191,13 @@ final class LogDriver: @unchecked Sendable {
                 "the checkpoint has been copied", metadata: ["sequence": "\(landed.state.sequence)"]
             )
             isComing = false
+            if log.isHeld { notBefore = clock.monotonicNanoseconds() + Self.mendNanoseconds }
             log.begin(landed.state, landed.partitions)
             landed.end()
+            // Another epoch may have begun meanwhile.
+            if let history, landed.state.epoch < history.epoch {
+                log.stop(.newerEpoch(history.epoch))
+            }
             start()
         case .failure(let error):
             logger.warning("the copy has failed", metadata: ["reason": "\(error)"])
@@ -173,6 +239,7 @@ final class LogDriver: @unchecked Sendable {
     }
 
     func stop() {
+        strandedSince = nil
         consumer?.stop()
         consumer = nil
     }
@@ -262,12 +329,15 @@ final class LogDriver: @unchecked Sendable {
     private func handle(_ event: OrderedConsumerEvent) {
         switch event {
         case .started(let info):
+            strandedSince = nil
+            log.isStranded = false
             endSequence = info.state.lastSequence
             log.setStream(nanoseconds: UInt64(max(0, info.created.nanoseconds)))
             noteProgress()
             poll()
         case .interrupted(let reason):
             logger.notice("reading is interrupted", metadata: ["reason": "\(reason)"])
+            noteInterruption(reason)
         case .missing(let range):
             // Only what comes again to be recognised.
             if range.upperBound <= log.state.sequence { return }
@@ -287,10 +357,27 @@ final class LogDriver: @unchecked Sendable {
         }
     }
 
+    private func noteInterruption(_ reason: OrderedConsumerEvent.Interruption) {
+        switch reason {
+        case .streamMissing, .streamBehind: break
+        default: return strandedSince = nil
+        }
+        let now = clock.monotonicNanoseconds()
+        let since = strandedSince ?? now
+        strandedSince = since
+        guard now - since >= Self.strandedNanoseconds, !log.isStranded else { return }
+        log.isStranded = true
+        logger.critical(
+            "the log's stream is gone or lacks what this node has; tally cluster recover begins it anew",
+            metadata: ["reason": "\(reason)", "sequence": "\(log.state.sequence)"])
+        onHalt()
+    }
+
     private func halted(_ reason: String) {
         logger.critical(
             "the log is followed no further, and its partitions take no more changes",
             metadata: ["reason": "\(reason)", "sequence": "\(log.state.sequence)"])
         stop()
+        onHalt()
     }
 }

@@ -26,7 +26,7 @@ final class MembershipDriver: @unchecked Sendable {
     private var membership: Membership
     /// What this node says of itself, but for its logs.
     private var own: NodeRecord
-    private let progress: () -> [Int: NodeRecord.Progress]
+    private let progress: () -> (logs: [Int: NodeRecord.Progress], schemaChanges: UInt64)
     private let onView: (ClusterView) -> Void
     private let onContact: () -> Void
     private let onEntry: (KeyValueEntry) -> Void
@@ -39,18 +39,20 @@ final class MembershipDriver: @unchecked Sendable {
     private var wanted: (assignment: Assignment, since: UInt64)?
     private var knownNodes: Set<NodeIdentity> = []
 
+    private static let silenceMaxNanoseconds = Limits.nodeSilenceMilliseconds * 1_000_000
     private static let speechNanoseconds: UInt64 = 200_000_000
     /// A wish for another assignment must hold for so long, so that nodes that start together are one wish.
     private static let wishNanoseconds: UInt64 = 1_000_000_000
 
     /// - Parameters:
-    ///   - progress: How far this node has come with its logs.
+    ///   - progress: How far this node has come with its logs, and with the schema.
     ///   - onEntry: Called with what is put into the cluster's bucket.
     ///   - onContact: Called when a node is heard, this one too: then the broker can be reached.
     ///   - onView: Called with who serves what, several times a second.
     init(
         _ settings: ClusterSettings, _ client: NATSClient, own: NodeRecord, clock: any Clock,
-        logger: Logger, progress: @escaping () -> [Int: NodeRecord.Progress],
+        logger: Logger,
+        progress: @escaping () -> (logs: [Int: NodeRecord.Progress], schemaChanges: UInt64),
         onContact: @escaping () -> Void, onEntry: @escaping (KeyValueEntry) -> Void,
         onView: @escaping (ClusterView) -> Void
     ) {
@@ -72,8 +74,7 @@ final class MembershipDriver: @unchecked Sendable {
     /// What is known at the moment.
     var view: ClusterView {
         membership.view(
-            now: clock.monotonicNanoseconds(),
-            silenceMaxNanoseconds: Limits.nodeSilenceMilliseconds * 1_000_000)
+            now: clock.monotonicNanoseconds(), silenceMaxNanoseconds: Self.silenceMaxNanoseconds)
     }
 
     func start() {
@@ -142,7 +143,7 @@ final class MembershipDriver: @unchecked Sendable {
     // MARK: Speaking and hearing
 
     private func speak() {
-        own.logs = progress()
+        (own.logs, own.schemaChanges) = progress()
         let now = clock.monotonicNanoseconds()
         lastSpoken = now
         membership.hear(own, now: now)
@@ -175,6 +176,8 @@ final class MembershipDriver: @unchecked Sendable {
         switch event {
         case .entry(let entry) where entry.key == ClusterSettings.drainKey(of: own.node):
             setDraining(entry.isPresent)
+        case .entry(let entry) where ClusterSettings.node(ofAbsentKey: entry.key) != nil:
+            setAbsent(entry.key, entry.isPresent)
         case .entry(let entry):
             guard entry.key == ClusterSettings.assignmentKey else { return onEntry(entry) }
             revision = max(revision, entry.revision)
@@ -191,16 +194,25 @@ final class MembershipDriver: @unchecked Sendable {
             }
         case .vanished(let key):
             if key == ClusterSettings.drainKey(of: own.node) { setDraining(false) }
+            setAbsent(key, false)
         case .current, .interrupted: return
         case .ended(let end):
             logger.error("the cluster's bucket is another one", metadata: ["reason": "\(end)"])
         }
     }
 
+    private func setAbsent(_ key: String, _ isAbsent: Bool) {
+        guard let node = ClusterSettings.node(ofAbsentKey: key) else { return }
+        membership.setAbsent(node, isAbsent)
+        // It is here.
+        if isAbsent, node == own.node { bucket.write(.delete, to: key) { _ in } }
+    }
+
     private func considerAssignment(_ now: UInt64) {
         guard !isPublishing,
             let assignment = membership.wantedAssignment(
                 copies: settings.copies, now: now,
+                silenceMaxNanoseconds: Self.silenceMaxNanoseconds,
                 absenceMaxNanoseconds: UInt64(settings.absenceSecondsMax) * 1_000_000_000)
         else {
             wanted = nil

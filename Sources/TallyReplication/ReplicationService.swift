@@ -1,11 +1,19 @@
 public import Logging
 internal import NIOCore
+internal import NIOFoundationCompat
 internal import NIOPosix
 public import ServiceLifecycle
 import Synchronization
 public import TallyCluster
 public import TallyCore
 public import TallyNATS
+internal import TallyNode
+
+#if canImport(FoundationEssentials)
+    import FoundationEssentials
+#else
+    import Foundation
+#endif
 
 /// Keeps a node in step with its cluster until it is told to stop: the logs that it follows, and the other
 /// nodes.
@@ -51,7 +59,8 @@ public final class ReplicationService: Service, @unchecked Sendable {
         drivers = replica.logs.map {
             LogDriver(
                 $0, settings, client, checkpoints: checkpoints, clock: clock, logger: logger,
-                onRoom: { replica.noteRoom() })
+                onRoom: { replica.noteRoom() },
+                onHalt: { _ = replica.node.requestCheckpoint() })
         }
         guard let identity = settings.logIdentity else {
             preconditionFailure("settings without an identity passed")
@@ -72,7 +81,7 @@ public final class ReplicationService: Service, @unchecked Sendable {
             settings, client, own: own, clock: clock, logger: logger,
             progress: { [unowned self] in progress },
             onContact: { replica.noteContact(now: clock.monotonicNanoseconds()) },
-            onEntry: { [unowned self] in schema.receive($0) },
+            onEntry: { [unowned self] in receive($0) },
             onView: { [unowned self] in place($0) })
         replica.setView(membership.view)
     }
@@ -121,13 +130,15 @@ public final class ReplicationService: Service, @unchecked Sendable {
     }
 
     /// How far this node has come with its logs, those on their way here included.
-    private var progress: [Int: NodeRecord.Progress] {
+    private var progress: (logs: [Int: NodeRecord.Progress], schemaChanges: UInt64) {
         var progress = replica.progress
         for driver in drivers where driver.isCopying {
             progress[driver.number] = NodeRecord.Progress(
-                phase: .copying, sequence: 0, durableSequence: 0)
+                phase: .copying, epoch: 0, sequence: 0, durableSequence: 0)
         }
-        return progress
+        let held = replica.logs.lazy.filter(\.isHeld)
+        let changes = held.map { self.replica.node.schemaChangeCount(ofLog: $0.number) }.max()
+        return (progress, changes ?? 0)
     }
 
     private func considerTrimming(_ view: ClusterView) {
@@ -150,12 +161,30 @@ public final class ReplicationService: Service, @unchecked Sendable {
         peers.tick()
     }
 
+    /// Something has been put into the cluster's bucket.
+    private func receive(_ entry: KeyValueEntry) {
+        guard let log = ClusterSettings.log(ofHistoryKey: entry.key) else {
+            return schema.receive(entry)
+        }
+        guard entry.isPresent, drivers.indices.contains(log) else { return }
+        do {
+            let history = try JSONDecoder().decode(LogHistory.self, from: entry.value)
+            replica.setHistory(history, ofLog: log)
+            drivers[log].learn(history)
+        } catch {
+            logger.error(
+                "what is said of a log cannot be read",
+                metadata: ["log": "\(log)", "error": "\(error)"])
+        }
+    }
+
     /// Acts on who is to hold what.
     private func place(_ view: ClusterView) {
         replica.setView(view)
         considerTrimming(view)
         schema.tick(view)
         for driver in drivers {
+            driver.mend(view)
             switch PlacementStep.due(driver.number, isHeld: driver.isHeldOrComing, view) {
             case .none: continue
             case .acquire: driver.acquire(view)

@@ -4,6 +4,7 @@ import TallyCluster
 import TallyCore
 import TallyNATS
 import TallyNode
+import TallyStorage
 
 /// Sees to it that every log makes the changes of the cluster's schema in one order.
 ///
@@ -20,11 +21,15 @@ final class SchemaDriver: @unchecked Sendable {
     private let clock: any Clock
     private let logger: Logger
     private let wakeUp: @Sendable () -> Void
-    /// All changes that are known, the first first.
+    /// How many changes have made what the cluster began with.
+    private var base: UInt64 = 0
+    /// All changes since that are known, the first first.
     private var changes: [SchemaChange] = []
     /// Changes that are known while some before them are not.
     private var early: [UInt64: SchemaChange] = [:]
     private var schema = Schema()
+    /// How many changes some node has made.
+    private var madeCount: UInt64 = 0
     /// Since when names have been reserved, monotonic nanoseconds.
     private var reservedSince: [String: UInt64] = [:]
     private var nextCheck: UInt64 = 0
@@ -50,11 +55,15 @@ final class SchemaDriver: @unchecked Sendable {
 
     // MARK: What is decided
 
+    /// The number of the latest change that is known.
+    private var number: UInt64 { base + UInt64(changes.count) }
+
     /// Something has been put into the cluster's bucket.
     func receive(_ entry: KeyValueEntry) {
         guard let number = ClusterSettings.schemaNumber(ofKey: entry.key), entry.isPresent else {
             return
         }
+        if number == 0 { return begin(entry) }
         let change = entry.value.withUnsafeReadableBytes { SchemaChange(bytes: $0) }
         guard let change else {
             return logger.error(
@@ -63,10 +72,20 @@ final class SchemaDriver: @unchecked Sendable {
         learn(NumberedChange(number: number, change: change))
     }
 
+    /// The cluster has begun with a schema.
+    private func begin(_ entry: KeyValueEntry) {
+        guard base == 0, changes.isEmpty else { return }
+        guard let schema = entry.value.withUnsafeReadableBytes({ Schema(bytes: $0) }) else {
+            return logger.critical("the schema that the cluster began with cannot be read")
+        }
+        (self.schema, base) = (schema, schema.changeCount)
+        replica.node.learn(schema)
+    }
+
     private func learn(_ numbered: NumberedChange) {
-        guard numbered.number > UInt64(changes.count) else { return }
+        guard numbered.number > number else { return }
         early[numbered.number] = numbered.change
-        while let change = early.removeValue(forKey: UInt64(changes.count) + 1) {
+        while let change = early.removeValue(forKey: number + 1) {
             do throws(SchemaError) {
                 try schema.apply(change)
             } catch {
@@ -144,7 +163,7 @@ final class SchemaDriver: @unchecked Sendable {
     /// Gives a change its number.
     private func decide(_ change: SchemaChange) async -> Result<UInt64, Undecided> {
         for _ in 0..<Self.attemptsMax {
-            let (number, refusal) = await onLoop { driver in
+            let (number, isBehind, refusal) = await onLoop { driver in
                 var changed = driver.schema
                 var refusal: String?
                 do throws(SchemaError) {
@@ -152,7 +171,12 @@ final class SchemaDriver: @unchecked Sendable {
                 } catch {
                     refusal = "\(error)"
                 }
-                return (UInt64(driver.changes.count) + 1, refusal)
+                return (driver.number + 1, driver.madeCount > driver.number, refusal)
+            }
+            if isBehind {
+                // What the others have made is still on its way here, or the bucket has lost it.
+                try? await Task.sleep(for: .milliseconds(100))
+                continue
             }
             if let refusal { return .failure(Undecided(answer: .refused(refusal))) }
             do throws(KeyValueError) {
@@ -175,7 +199,11 @@ final class SchemaDriver: @unchecked Sendable {
                 }
             }
         }
-        return .failure(Undecided(answer: .refused("too many others change the schema")))
+        return .failure(
+            Undecided(
+                answer: .refused(
+                    "others change the schema, or nodes have changes that the cluster does not know"
+                )))
     }
 
     private func onLoop<Value: Sendable>(
@@ -190,11 +218,14 @@ final class SchemaDriver: @unchecked Sendable {
     ///
     /// - Returns: whether the last of them found plain keys in its way; nil if not all logs have made it.
     private func spread(upTo number: UInt64, _ partitions: Range<Int>) async -> Bool? {
-        let changes = await onLoop { Array($0.changes.prefix(Int(number))) }
+        let (base, changes) = await onLoop { driver in
+            (driver.base, Array(driver.changes.prefix(Int(number - driver.base))))
+        }
         // Most logs lack the last one only.
-        let last = await send(changes, from: Int(number) - 1, partitions)
+        let last = await send(changes, behind: base, from: changes.count - 1, partitions)
         switch last {
-        case .lacking: return await send(changes, from: 0, partitions).isInTheWay
+        case .lacking:
+            return await send(changes, behind: base, from: 0, partitions).isInTheWay
         default: return last.isInTheWay
         }
     }
@@ -211,12 +242,12 @@ final class SchemaDriver: @unchecked Sendable {
     }
 
     private func send(
-        _ changes: [SchemaChange], from first: Int, _ partitions: Range<Int>
+        _ changes: [SchemaChange], behind base: UInt64, from first: Int, _ partitions: Range<Int>
     ) async -> Sent {
         var batch = replica.node.makeBatch()
         for (index, change) in changes.enumerated() where index >= first {
             batch.appendChange(
-                NumberedChange(number: UInt64(index) + 1, change: change), partitions)
+                NumberedChange(number: base + UInt64(index) + 1, change: change), partitions)
         }
         let count = partitions.count
         let ended = EndedLogs()
@@ -276,10 +307,11 @@ final class SchemaDriver: @unchecked Sendable {
 
     /// Sends changes to logs that lack them, and drops names that somebody has reserved and left.
     func tick(_ view: ClusterView) {
+        madeCount = view.nodes.values.map(\.schemaChanges).max() ?? 0
         let now = clock.monotonicNanoseconds()
         guard now >= nextCheck, !isChecking, !changes.isEmpty else { return }
         nextCheck = now + Self.checkNanoseconds
-        let number = UInt64(changes.count)
+        let number = number
         let lacking = replica.logs.filter { log in
             log.isServing && view.isPrimary(log.number)
                 && replica.node.schemaChangeCount(ofLog: log.number) < number

@@ -265,17 +265,22 @@ class ClusterUnderTest:
             raise
 
     def _start(self):
+        self.make()
+        self.heal()
+
+    def make(self, *flags):
+        """Starts the brokers, and makes the cluster."""
         for broker in self.brokers:
             broker.start()
         for broker in self.brokers:
             broker.wait_until_ready()
-        wait_until(self._is_made, "the cluster to be made", 90, lambda: self.refusal)
-        self.heal()
+        wait_until(
+            lambda: self._is_made(flags), "the cluster to be made", 90, lambda: self.refusal)
 
-    def _is_made(self):
+    def _is_made(self, flags):
         made = run_tally(
             "cluster", "init", "--nats", self.addresses, "--logs", self.logs, "--copies",
-            self.copies, "--absence-seconds", self.absence_seconds)
+            self.copies, "--absence-seconds", self.absence_seconds, *flags)
         self.refusal = made.stdout + made.stderr
         # An attempt whose answer was lost may have made it.
         return made.returncode == 0 or "already" in made.stderr
@@ -339,7 +344,7 @@ class ClusterUnderTest:
     def counters(self, node):
         """All plain keys of a node and their values."""
         client = node.client()
-        keys = sorted(client.scan_iter(count=1000))
+        keys = sorted(client.scan_iter(count=1000, _type="string"))
         return dict(zip(keys, client.mget(keys), strict=True)) if keys else {}
 
     def wait_until_equal(self):

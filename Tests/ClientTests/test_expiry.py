@@ -38,7 +38,7 @@ def test_what_nobody_asks_for_goes_too(tally):
         pipeline.set(f"stays:{number}", 1)
     pipeline.execute()
     checkpoint(client)
-    wait_until(lambda: client.dbsize() == 20_000, "keys to be found", seconds=20)
+    wait_until(lambda: client.dbsize() == 20_000, "keys to be found", seconds=120)
     assert client.info("stats")["expired_keys"] == 20_000
     checkpoint(client)
     assert client.info("keyspace")["db0"]["expires"] == 0

@@ -158,16 +158,33 @@ def test_a_node_that_was_away_for_long_copies_again(cluster):
             load.check(node.client())
 
 
-def test_status_tells_who_has_what(cluster):
+def test_status_tells_who_has_what(tmp_path):
+    # A node that is away keeps its places for longer than this takes.
+    cluster = ClusterUnderTest(tmp_path, logs=8, count=3, copies=2)
+    cluster.start()
+    try:
+        cluster.wait_until_placed()
+        _check_status(cluster)
+    finally:
+        cluster.stop()
+
+
+def _check_status(cluster):
     cluster.nodes[0].client().incr("one")
     said = run_tally("cluster", "status", "--nats", cluster.addresses)
     assert said.returncode == 0, said.stdout + said.stderr
     for node in cluster.nodes:
         assert f"127.0.0.1:{node.port}" in said.stdout
-    assert len(re.findall(r"^\d+ +\d+-\d+", said.stdout, re.MULTILINE)) == 8
+    assert len(re.findall(r"^\d+ +1 +\d+-\d+", said.stdout, re.MULTILINE)) == 8
     cluster.nodes[2].kill()
     wait_until(
         lambda: run_tally("cluster", "status", "--nats", cluster.addresses).returncode == 1,
         "the missing copies to be told")
+    # Its place is not waited for: the others copy what it has had.
+    said = run_tally("cluster", "rebalance", "--nats", cluster.addresses, timeout=120)
+    assert said.returncode == 0 and "its places go to others" in said.stdout, said.stderr
+    assert run_tally("cluster", "status", "--nats", cluster.addresses).returncode == 0
+    cluster.nodes[2].start().wait_until_ready()
+    wait_until(lambda: len(held(cluster, cluster.nodes[2])) >= 5, "it to take its share again", 90)
     said = run_tally("cluster", "drain", "--nats", cluster.addresses, "nobody")
     assert said.returncode != 0 and "no node 'nobody'" in said.stderr

@@ -110,7 +110,7 @@ struct MembershipTests {
             node: NodeIdentity { number }, startedMilliseconds: life,
             address: NodeAddress(host: "h\(number)", port: 1, tlsPort: nil), zone: "",
             version: "1", isDraining: isDraining,
-            logs: [0: .init(phase: phase, sequence: 1, durableSequence: 0)])
+            logs: [0: .init(phase: phase, epoch: 1, sequence: 1, durableSequence: 0)])
     }
 
     private static func view(_ membership: Membership, _ now: UInt64) -> ClusterView {
@@ -152,7 +152,8 @@ struct MembershipTests {
         var membership = Membership(own: NodeIdentity { 1 }, logCount: 1, now: 0)
         for number in 1...3 as ClosedRange<UInt64> { membership.hear(Self.record(number), now: 0) }
         let first = membership.wantedAssignment(
-            copies: 2, now: 0, absenceMaxNanoseconds: 10 * Self.second)
+            copies: 2, now: 0, silenceMaxNanoseconds: Self.second,
+            absenceMaxNanoseconds: 10 * Self.second)
         guard let first else {
             Issue.record("nothing is wanted")
             return
@@ -164,7 +165,8 @@ struct MembershipTests {
         }
         func wanted(_ seconds: UInt64) -> Assignment? {
             membership.wantedAssignment(
-                copies: 2, now: seconds * Self.second, absenceMaxNanoseconds: 10 * Self.second)
+                copies: 2, now: seconds * Self.second, silenceMaxNanoseconds: Self.second,
+                absenceMaxNanoseconds: 10 * Self.second)
         }
         #expect(wanted(10) == nil)
         let second = wanted(11)
@@ -172,12 +174,30 @@ struct MembershipTests {
         #expect(second?.holders[0].contains(first.holders[0][1]) == true)
     }
 
+    /// Its place is given away at once, until it is heard again.
+    @Test func whoIsSaidToBeAbsentLosesItsPlace() {
+        var membership = Membership(own: NodeIdentity { 1 }, logCount: 1, now: 0)
+        for number in 1...2 as ClosedRange<UInt64> { membership.hear(Self.record(number), now: 0) }
+        func holders() -> [NodeIdentity]? {
+            membership.wantedAssignment(
+                copies: 2, now: 5 * Self.second, silenceMaxNanoseconds: Self.second,
+                absenceMaxNanoseconds: 10 * Self.second)?.holders[0]
+        }
+        membership.hear(Self.record(1), now: 5 * Self.second)
+        #expect(holders()?.count == 2)
+        membership.setAbsent(NodeIdentity { 2 }, true)
+        #expect(holders() == [NodeIdentity { 1 }])
+        membership.hear(Self.record(2), now: 5 * Self.second)
+        #expect(holders()?.count == 2)
+    }
+
     @Test func whatDrainsGoesAtOnce() {
         var membership = Membership(own: NodeIdentity { 1 }, logCount: 1, now: 0)
         membership.hear(Self.record(1, isDraining: true), now: 0)
         membership.hear(Self.record(2), now: 0)
         let wanted = membership.wantedAssignment(
-            copies: 2, now: 0, absenceMaxNanoseconds: Self.second)
+            copies: 2, now: 0, silenceMaxNanoseconds: Self.second,
+            absenceMaxNanoseconds: Self.second)
         #expect(wanted?.holders == [[NodeIdentity { 2 }]])
         // It is still there, but asked last.
         #expect(Self.view(membership, 0).shards[0].primary == NodeIdentity { 2 })

@@ -67,6 +67,8 @@ public struct Membership: Sendable {
     private var heard: [NodeIdentity: (record: NodeRecord, nanoseconds: UInt64)] = [:]
     private var assignment: Assignment?
     private var version: UInt64 = 0
+    /// Nodes whose places an operator has given away for as long as they are silent.
+    private var absent: Set<NodeIdentity> = []
     private let begunNanoseconds: UInt64
 
     /// What is known before anybody has been heard.
@@ -104,6 +106,11 @@ public struct Membership: Sendable {
         self.version = version
     }
 
+    /// Whether a node that is silent keeps its places for a while, or an operator has given them away.
+    public mutating func setAbsent(_ node: NodeIdentity, _ isAbsent: Bool) {
+        if isAbsent { absent.insert(node) } else { absent.remove(node) }
+    }
+
     /// Who serves what at this time, monotonic nanoseconds.
     public func view(now: UInt64, silenceMaxNanoseconds: UInt64) -> ClusterView {
         let living = heard.filter { node, last in
@@ -119,19 +126,23 @@ public struct Membership: Sendable {
     /// A node that is silent keeps its place for a while, since most come back; one that drains loses it
     /// at once.
     ///
-    /// - Parameter absenceMaxNanoseconds: For how long.
+    /// - Parameters:
+    ///   - silenceMaxNanoseconds: After which silence a node counts as silent.
+    ///   - absenceMaxNanoseconds: For how long it keeps its place.
     public func wantedAssignment(
-        copies: Int, now: UInt64, absenceMaxNanoseconds: UInt64
+        copies: Int, now: UInt64, silenceMaxNanoseconds: UInt64, absenceMaxNanoseconds: UInt64
     ) -> Assignment? {
         var candidates: [Assignment.Candidate] = []
         for (node, last) in heard {
             let silence = now - min(now, last.nanoseconds)
-            guard !last.record.isDraining, silence <= absenceMaxNanoseconds else { continue }
+            let silenceMax = absent.contains(node) ? silenceMaxNanoseconds : absenceMaxNanoseconds
+            guard !last.record.isDraining, silence <= silenceMax else { continue }
             candidates.append(Assignment.Candidate(node: node, zone: last.record.zone))
         }
         // Nodes that were never heard of may only be slow to start.
         if let assignment, now - begunNanoseconds <= absenceMaxNanoseconds {
             let missing = Set(assignment.holders.joined()).subtracting(heard.keys)
+                .subtracting(absent)
             candidates += missing.map {
                 Assignment.Candidate(
                     node: $0, zone: assignment.zones[$0.description] ?? "")

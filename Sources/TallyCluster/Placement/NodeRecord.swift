@@ -79,14 +79,17 @@ public struct NodeRecord: Codable, Equatable, Sendable {
     public struct Progress: Codable, Equatable, Sendable {
         /// How it stands with it.
         public var phase: Phase
+        /// The epoch of the log that it is in; 0 for none.
+        public var epoch: UInt32
         /// The last message that it has applied.
         public var sequence: UInt64
         /// The last message that a checkpoint on its disk holds.
         public var durableSequence: UInt64
 
         /// A progress in all its parts.
-        public init(phase: Phase, sequence: UInt64, durableSequence: UInt64) {
+        public init(phase: Phase, epoch: UInt32, sequence: UInt64, durableSequence: UInt64) {
             self.phase = phase
+            self.epoch = epoch
             self.sequence = sequence
             self.durableSequence = durableSequence
         }
@@ -104,13 +107,16 @@ public struct NodeRecord: Codable, Equatable, Sendable {
     public var version: String
     /// Whether its logs are to go to others.
     public var isDraining: Bool
+    /// How many changes of the schema its partitions have.
+    public var schemaChanges: UInt64
     /// Its logs, by their numbers.
     public var logs: [Int: Progress]
 
     /// A record in all its parts.
     public init(
         node: NodeIdentity, startedMilliseconds: UInt64, address: NodeAddress, zone: String,
-        version: String, isDraining: Bool = false, logs: [Int: Progress] = [:]
+        version: String, isDraining: Bool = false, schemaChanges: UInt64 = 0,
+        logs: [Int: Progress] = [:]
     ) {
         self.node = node
         self.startedMilliseconds = startedMilliseconds
@@ -118,6 +124,7 @@ public struct NodeRecord: Codable, Equatable, Sendable {
         self.zone = zone
         self.version = version
         self.isDraining = isDraining
+        self.schemaChanges = schemaChanges
         self.logs = logs
     }
 }

@@ -70,6 +70,8 @@ public struct StreamConfiguration: Equatable, Sendable {
     public var allowsMessageLifetime = false
     /// How long a marker stays where a subject's last message has gone by age; nil for no marker.
     public var deleteMarkerLifetime: Duration?
+    /// The sequence that its first message gets.
+    public var firstSequence: UInt64 = 1
     /// Where the replicas may be.
     public var placement: Placement?
     /// Anything that belongs to the stream.
@@ -100,6 +102,7 @@ extension StreamConfiguration: Codable {
         case allowsRollup = "allow_rollup_hdrs"
         case allowsMessageLifetime = "allow_msg_ttl"
         case deleteMarkerLifetime = "subject_delete_marker_ttl"
+        case firstSequence = "first_seq"
     }
 
     /// Reads it from JSON.
@@ -136,6 +139,7 @@ extension StreamConfiguration: Codable {
         allowsRollup = try flag(.allowsRollup)
         allowsMessageLifetime = try flag(.allowsMessageLifetime)
         deleteMarkerLifetime = try duration(.deleteMarkerLifetime)
+        firstSequence = max(1, try fields.decodeIfPresent(UInt64.self, forKey: .firstSequence) ?? 1)
         placement = try fields.decodeIfPresent(Placement.self, forKey: .placement)
         metadata = try fields.decodeIfPresent([String: String].self, forKey: .metadata) ?? [:]
     }
@@ -168,6 +172,7 @@ extension StreamConfiguration: Codable {
         try flag(allowsMessageLifetime, .allowsMessageLifetime)
         try fields.encodeIfPresent(
             deleteMarkerLifetime?.nanoseconds, forKey: .deleteMarkerLifetime)
+        if firstSequence > 1 { try fields.encode(firstSequence, forKey: .firstSequence) }
         try fields.encodeIfPresent(placement, forKey: .placement)
         if !metadata.isEmpty { try fields.encode(metadata, forKey: .metadata) }
     }

@@ -92,7 +92,9 @@ public final class CheckpointThread<D: Disk>: Sendable {
                     || node.checkpoints.hasBackupRequest || node.checkpoints.hasArrival
             }
             while let arrival = node.checkpoints.takeArrival() { checkpointer.land(arrival) }
-            if let path = node.checkpoints.takeBackupRequest() { makeBackup(path) }
+            if !node.checkpoints.isLanding, let path = node.checkpoints.takeBackupRequest() {
+                makeBackup(path)
+            }
             while let request = node.imports.takeRequest() {
                 let status = checkpointer.importer.run(request)
                 node.imports.finish(request.number, status)
@@ -146,6 +148,9 @@ public final class CheckpointThread<D: Disk>: Sendable {
     }
 
     private func makeBackup(_ path: String) {
+        if node.logCount > 0, checkpointer.hasChanges, !makeCheckpoint() {
+            return node.checkpoints.setBackupStatus(.failed("no checkpoint could be made"))
+        }
         do throws(BackupFiles.Failure) {
             let target: D
             do throws(DiskError) {

@@ -10,11 +10,17 @@ public final class DataSnapshot {
 
     /// Reads a data directory that no server has open.
     ///
-    /// - Throws: `StorageError`.
+    /// - Throws: `StorageError`; `ofCluster` for a node of a cluster that does not hold all of its logs.
     /// - Complexity: O(data). Takes as much memory as the server that would open the directory.
     public init<D: Disk>(on disk: D) throws(StorageError) {
         let hasher = KeyHasher(seed: 0)
         let checkpoint = try LoadedCheckpoint(disk: disk, hasher: hasher)
+        if let manifest = checkpoint.manifest, manifest.logCount > 0 {
+            guard manifest.logs.count == manifest.logCount else { throw .ofCluster }
+            partitions = checkpoint.partitions
+            schema = manifest.latestSchema
+            return
+        }
         let identity = checkpoint.manifest?.identity
         var replay = JournalReplay(
             hasher: hasher, partitions: checkpoint.partitions,

@@ -153,8 +153,7 @@ extension CommandProcessor {
             return
                 "ERR WATCH is not offered in a cluster: use conditions such as SET NX, bounds, or "
                 + "ONCE"
-        case .import, .importStart, .importCommit, .importStatus, .backupStart, .backupStatus,
-            .backgroundSave:
+        case .import, .importStart, .importCommit, .importStatus, .backgroundSave:
             return "ERR this command is about one node's files, and is not offered in a cluster"
         default: return nil
         }

@@ -65,21 +65,36 @@ extension CommandProcessor {
     private func check(_ demand: Demand) throws(Refusal) {
         guard case .position(let epoch, let sequence) = demand else { return }
         let node = server.node
-        switch UInt64(node.epoch) &- epoch {
-        case 0:
-            // What clients were told of has been applied here.
-            guard sequence <= node.latestSequence else {
-                throw Refusal("POSITIONLOST Sequence \(sequence) has not been reached")
-            }
+        // What clients were told of has been applied here.
+        let isReached = sequence <= node.latestSequence
+        if try check(epoch, sequence, (node.epoch, node.epochStart)), !isReached {
+            throw Refusal("POSITIONLOST Sequence \(sequence) has not been reached")
+        }
+    }
+
+    /// Whether a position is one of the present epoch; otherwise it is one of the epoch before, and was kept.
+    private func check(
+        _ epoch: UInt64, _ sequence: UInt64, _ present: (epoch: UInt32, start: UInt64)
+    ) throws(Refusal) -> Bool {
+        switch UInt64(present.epoch) &- epoch {
+        case 0: return true
         case 1:
-            guard sequence <= node.epochStart else {
+            guard sequence <= present.start else {
                 throw Refusal(
-                    "POSITIONLOST Epoch \(epoch) ended here with sequence \(node.epochStart)")
+                    "POSITIONLOST Epoch \(epoch) ended here with sequence \(present.start)")
             }
+            return false
         default:
             throw Refusal(
-                "POSITIONLOST Epoch \(epoch) is not this server's, which is \(node.epoch)")
+                "POSITIONLOST Epoch \(epoch) is not this server's, which is \(present.epoch)")
         }
+    }
+
+    /// The epoch that a partition is in, and the last sequence of those before.
+    func epoch(ofPartition partition: Int) -> (epoch: UInt32, start: UInt64) {
+        guard let replica = server.cluster?.replica else { return (node.epoch, node.epochStart) }
+        let history = replica.history(ofLog: replica.log(of: partition))
+        return (history?.epoch ?? 1, history?.startSequence ?? 0)
     }
 
     // MARK: In a cluster
@@ -106,9 +121,12 @@ extension CommandProcessor {
                 "ERR a position is one of one log, and these keys are of several: ask for fewer, or for "
                     + "'latest'")
         }
-        guard epoch == UInt64(node.epoch) else {
+        let partition = Int(batch.operations[first].partition)
+        do throws(Refusal) {
+            _ = try check(epoch, sequence, self.epoch(ofPartition: partition))
+        } catch {
             batch.removeLast(to: first)
-            throw Refusal("POSITIONLOST Epoch \(epoch) is not the log's, which is \(node.epoch)")
+            throw error
         }
         // What is last in the log is behind every position that anybody was told.
         guard replica.logs[log].isServing else { return .ordered }

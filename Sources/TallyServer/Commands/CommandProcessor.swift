@@ -635,7 +635,7 @@ struct CommandProcessor: ~Copyable {
         replies.map(positions.count, version)
         for (partition, sequence) in positions.sorted(by: { $0.key < $1.key }) {
             replies.integer(Int64(partition))
-            replies.bulk("\(node.epoch)-\(sequence)")
+            replies.bulk("\(epoch(ofPartition: Int(partition)).epoch)-\(sequence)")
         }
     }
 

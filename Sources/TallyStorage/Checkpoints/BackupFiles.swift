@@ -39,7 +39,10 @@ public enum BackupFiles {
     ) throws(Failure) {
         let names = try run { () throws(DiskError) in try source.list() }
         let numbers = names.compactMap(JournalFormat.fileNumber).sorted()
-        guard !numbers.isEmpty else { throw .noData }
+        // A node of a cluster has no journal: what is not in its checkpoint is in the logs.
+        guard !numbers.isEmpty || names.contains(CheckpointFiles.manifestName) else {
+            throw .noData
+        }
         guard try run({ () throws(DiskError) in try target.list() }).isEmpty else {
             throw .notEmpty
         }
@@ -57,7 +60,7 @@ public enum BackupFiles {
             where CheckpointFiles.segmentNumber(name) != nil || ImportFiles.parse(name) != nil {
                 try link(name, source, target)
             }
-            if isRestored { try target.create(restoredName).sync() }
+            if isRestored, !numbers.isEmpty { try target.create(restoredName).sync() }
             try target.syncDirectory()
         }
     }

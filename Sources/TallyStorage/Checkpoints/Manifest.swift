@@ -107,6 +107,11 @@ public struct Manifest: Equatable, Sendable {
         LogShares(partitionCount: partitions.count, logCount: logCount)
     }
 
+    /// The schema; in a cluster, that of the log that has most changes of it.
+    public var latestSchema: Schema {
+        logs.values.map(\.schema).max { $0.changeCount < $1.changeCount } ?? schema
+    }
+
     /// The schema of a partition, the last commit group, or the last message of its log, that its state
     /// reflects, and whether it is held here at all.
     public func origin(

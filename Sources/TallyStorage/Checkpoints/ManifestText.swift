@@ -1,4 +1,4 @@
-import TallyCore
+public import TallyCore
 
 /// Puts numbers, as varints, and text one behind the other.
 struct ManifestWriter {
@@ -88,6 +88,26 @@ struct ManifestWriter {
     private mutating func identity(_ producer: ProducerIdentity) {
         number(producer.high)
         number(producer.low)
+    }
+}
+
+extension Schema {
+    /// The schema as a manifest has it, behind how many changes have made it.
+    public var bytes: [UInt8] {
+        var writer = ManifestWriter()
+        writer.number(changeCount)
+        writer.schema(self)
+        return writer.bytes
+    }
+
+    /// Reads `bytes`; nil if they are something else.
+    public init?(bytes: UnsafeRawBufferPointer) {
+        var reader = ManifestReader(bytes)
+        guard let changeCount = reader.number(), let schema = reader.schema(), reader.isAtEnd else {
+            return nil
+        }
+        self.init(
+            families: schema.families, nextFamily: schema.nextFamily, changeCount: changeCount)
     }
 }
 

@@ -30,8 +30,11 @@ public struct JournalScanner<D: Disk> {
 
     /// Whether there are any of a journal's files.
     public static func hasFiles(_ disk: D) throws(DiskError) -> Bool {
-        try disk.list().contains { JournalFormat.fileNumber($0) != nil }
+        try disk.list().contains { isFile($0) }
     }
+
+    /// Whether a file's name is that of a journal file.
+    public static func isFile(_ name: String) -> Bool { JournalFormat.fileNumber(name) != nil }
 
     /// Reads all groups in order.
     ///

@@ -1,9 +1,12 @@
 import ArgumentParser
 import Logging
 import NIOCore
+import TallyCluster
 import TallyCore
 import TallyNATS
+import TallyNode
 import TallyReplication
+import TallyStorage
 
 /// `tally cluster …`: what is done to a cluster as a whole.
 struct ClusterCommand: AsyncParsableCommand {
@@ -11,6 +14,7 @@ struct ClusterCommand: AsyncParsableCommand {
         commandName: "cluster", abstract: "Make and look after a cluster.",
         subcommands: [
             InitCommand.self, StatusCommand.self, VerifyCommand.self, DrainCommand.self,
+            RebalanceCommand.self, RecoverCommand.self,
         ])
 
     /// `tally cluster init`.
@@ -32,22 +36,33 @@ struct ClusterCommand: AsyncParsableCommand {
         @Option(help: "How long what became of a request with a token is remembered, seconds.")
         var onceWindowSeconds = Limits.onceWindowSeconds
 
+        @Option(
+            help: """
+                A data directory that no server has open, whose data the cluster is to go on with: that of a node that \
+                was alone, which becomes a node's of the cluster, or that of a node of a cluster whose NATS servers \
+                have lost everything, or of a backup of one.
+                """)
+        var from: String?
+
         func run() async throws {
             guard ClusterSettings.isName(servers.cluster) else {
                 throw ValidationError("a cluster's name is 1 to 32 letters, digits and hyphens")
             }
+            let origin = try givingUp { try from.map(open) }
             let settings = ClusterSettings(
                 name: servers.cluster,
-                identity: LogIdentity(
-                    high: .random(in: .min ... .max), low: .random(in: .min ... .max)),
-                partitions: partitions, logs: logs, logReplicas: replicas,
+                identity: origin?.identity
+                    ?? LogIdentity(
+                        high: .random(in: .min ... .max), low: .random(in: .min ... .max)),
+                partitions: origin?.partitions.count ?? partitions,
+                logs: origin?.logCount ?? logs, logReplicas: replicas,
                 copies: copies, absenceSecondsMax: absenceSeconds,
                 onceWindowSeconds: onceWindowSeconds)
             if let problem = settings.problem { throw ValidationError(problem) }
             let client = try servers.connect()
             do {
                 try await client.waitUntilConnected()
-                try await ClusterDirectory(client).create(settings)
+                try await ClusterDirectory(client).create(settings, from: origin)
             } catch {
                 try? await client.close().get()
                 writeError("tally: \(error)\n")
@@ -55,8 +70,19 @@ struct ClusterCommand: AsyncParsableCommand {
             }
             try? await client.close().get()
             print(
-                "cluster '\(settings.name)' made: \(logs) logs on \(replicas) servers each, "
-                    + "\(partitions) partitions")
+                "cluster '\(settings.name)' made: \(settings.logs) logs on \(replicas) servers each, "
+                    + "\(settings.partitions) partitions")
+            if origin != nil {
+                print("start its nodes, then have their data go on: tally cluster recover --yes")
+            }
+        }
+
+        /// What a directory holds, as a cluster's.
+        private func open(_ path: String) throws -> Manifest {
+            try ClusterConversion.convert(
+                DirectoryDisk(path: path, isCreated: false), clock: SystemClock(),
+                configuration: NodeConfiguration(), logCount: logs,
+                nodeName: NodeIdentity(random: { .random(in: .min ... .max) }).description)
         }
     }
 }

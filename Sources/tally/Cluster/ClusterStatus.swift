@@ -59,11 +59,15 @@ extension ClusterCommand {
                     lag.map { "\(max(0, $0))" } ?? "-", state(node),
                 ])
             }
-            var logs = [["LOG", "MESSAGES", "BYTES", "LEADER", "SERVED BY", "HELD TO BE BY"]]
+            var logs = [
+                ["LOG", "EPOCH", "MESSAGES", "BYTES", "LEADER", "SERVED BY", "HELD TO BE BY"]
+            ]
             for log in status.logs {
                 let serving = status.nodes.filter { $0.logs[log.log]?.phase == .serving }
                 logs.append([
-                    "\(log.log)", "\(log.firstSequence)-\(log.lastSequence)", "\(log.byteCount)",
+                    "\(log.log)", "\(log.epoch)",
+                    log.hasStream ? "\(log.firstSequence)-\(log.lastSequence)" : "gone",
+                    "\(log.byteCount)",
                     log.leader.isEmpty ? "none" : log.leader,
                     serving.map { String($0.node.description.prefix(8)) }.joined(separator: " "),
                     log.holders.map { String($0.description.prefix(8)) }.joined(separator: " "),

@@ -33,7 +33,23 @@ struct BrokerModel {
         let answer: ReplicatedLog.Answer
     }
 
-    private(set) var streams: [[Message]]
+    /// What holds a log.
+    struct Stream {
+        /// When it was made, as good as a name.
+        var nanoseconds: UInt64 = 1
+        /// The sequence of its first message.
+        var first: UInt64 = 1
+        var messages: [Message] = []
+
+        var last: UInt64 { first + UInt64(messages.count) - 1 }
+
+        /// The message at a sequence; nil if it is not there.
+        func message(_ sequence: UInt64) -> Message? {
+            sequence >= first && sequence <= last ? messages[Int(sequence - first)] : nil
+        }
+    }
+
+    private(set) var streams: [Stream]
     private var attempts: [Attempt] = []
     private var answers: [Answer] = []
     /// The messages that would be recognised as repetitions.
@@ -45,7 +61,7 @@ struct BrokerModel {
     private(set) var duplicates = 0
 
     init(logCount: Int) {
-        streams = Array(repeating: [], count: logCount)
+        streams = Array(repeating: Stream(), count: logCount)
         recent = Array(repeating: [], count: logCount)
         isLeaderless = Array(repeating: false, count: logCount)
         skewMilliseconds = Array(repeating: 0, count: logCount)
@@ -87,7 +103,7 @@ struct BrokerModel {
         if isFaulty, random.once(in: 15) { recent[log].removeAll() }
         if recent[log].insert(attempt.publication.messageID).inserted {
             let stamp = Int64(now) + skewMilliseconds[log]
-            streams[log].append(
+            streams[log].messages.append(
                 Message(bytes: attempt.publication.bytes, milliseconds: UInt64(max(0, stamp))))
         } else {
             duplicates += 1
@@ -103,6 +119,12 @@ struct BrokerModel {
     mutating func takeAnswer(_ random: inout SeededGenerator) -> Answer? {
         guard !answers.isEmpty else { return nil }
         return answers.remove(at: Int.random(in: 0..<answers.count, using: &random))
+    }
+
+    /// A log's stream is lost, and another one made that counts on. What is on its way may still arrive.
+    mutating func replace(_ log: Int, first: UInt64) {
+        streams[log] = Stream(nanoseconds: streams[log].nanoseconds + 1, first: first)
+        recent[log] = []
     }
 
     /// A log's leader goes, or another one comes, with a clock of its own.

@@ -23,6 +23,7 @@ struct ClusterSimulationTests {
         #expect(world.duplicates > 20 && world.crashes > 5)
         #expect(world.forwarded > 100)
         #expect(world.checkpoints > 20 && world.resumptions > 3 && world.waits > 20)
+        #expect(world.copies > 5 && world.recoveries > 0)
     }
 
     @Test(arguments: [3, 8] as [UInt64])

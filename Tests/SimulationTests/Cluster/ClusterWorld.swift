@@ -28,14 +28,18 @@ struct ClusterWorld {
     private let plantedBug: PlantedBug?
     var random: SeededGenerator
     let clock = SimulatedClock()
-    private var broker = BrokerModel(logCount: logCount)
-    private var nodes: [SimulatedReplica] = []
+    var broker = BrokerModel(logCount: logCount)
+    var nodes: [SimulatedReplica] = []
     private var guest: SimulatedReplica
     private var forwards = ForwardModel()
     private var clients = ClusterClients()
     private(set) var violations: [String] = []
     private(set) var crashes = 0
-    private(set) var checkpoints = 0
+    var checkpoints = 0
+    /// Logs that were copied from another node, and that began a new epoch.
+    var copies = 0
+    var recoveries = 0
+    var histories: [LogHistory]
     /// Starts that went on from a checkpoint.
     private(set) var resumptions = 0
     /// Messages behind which some message waited for the disk.
@@ -51,14 +55,18 @@ struct ClusterWorld {
         self.seed = seed
         self.plantedBug = plantedBug
         random = SeededGenerator(seed: seed)
+        let histories = (0..<Self.logCount).map { _ in
+            LogHistory(epoch: 1, streamNanoseconds: 1, startSequence: 0, origin: nil)
+        }
+        self.histories = histories
         clock.advance(nanoseconds: 1_000_000_000)
         guest = SimulatedReplica(
             number: 3, life: 0, seed: seed, clock: clock, disk: SimulatedDisk(seed: seed &+ 3),
-            nil, isGuest: true)
+            nil, histories, isGuest: true)
         nodes = (0..<3).map { index in
             SimulatedReplica(
                 number: index, life: 0, seed: seed, clock: clock,
-                disk: SimulatedDisk(seed: seed &+ UInt64(index)), plantedBug)
+                disk: SimulatedDisk(seed: seed &+ UInt64(index)), plantedBug, histories)
         }
         declare()
     }
@@ -104,11 +112,15 @@ struct ClusterWorld {
         case 94: broker.changeLeader(&random)
         case 95:
             clock.advance(nanoseconds: UInt64.random(in: 0..<12_000_000_000, using: &random))
-        case 96: if random.once(in: 4) { crash(index) }
-        case 97:
-            for log in nodes[index].replica.logs {
-                log.checkDeadlines(now: clock.monotonicNanoseconds())
+        case 96:
+            switch Int.random(in: 0..<12, using: &random) {
+            case 0..<3: crash(index)
+            case 3: leave(index)
+            case 4: recover()
+            default: place(index)
             }
+        case 97:
+            nodes[index].checkDeadlines(now: clock.monotonicNanoseconds())
             for remote in guest.replica.remotes {
                 remote.checkDeadlines(now: clock.monotonicNanoseconds())
             }
@@ -142,10 +154,11 @@ struct ClusterWorld {
         for log in node.replica.logs {
             for _ in 0..<countMax {
                 let next =
-                    Int(log.state.sequence) + log.waitingCount + node.skipped[log.number]
-                let stream = broker.streams[log.number]
-                guard next < stream.count else { break }
-                receive(index, log, stream[next])
+                    log.state.sequence + UInt64(log.waitingCount + node.skipped[log.number]) + 1
+                guard log.isHeld, log.halt == nil,
+                    let message = broker.streams[log.number].message(next)
+                else { break }
+                receive(index, log, message)
             }
         }
     }
@@ -191,9 +204,9 @@ struct ClusterWorld {
     /// A message that was delivered before comes once more.
     private mutating func redeliver(_ index: Int) {
         for log in nodes[index].replica.logs
-        where log.state.sequence > 0 && log.waitingCount == 0 {
+        where log.isHeld && log.state.sequence > 0 && log.waitingCount == 0 {
             let sequence = UInt64.random(in: 1...log.state.sequence, using: &random)
-            let message = broker.streams[log.number][Int(sequence) - 1]
+            guard let message = broker.streams[log.number].message(sequence) else { continue }
             let receipt = message.bytes.withUnsafeBytes {
                 try? log.receive(
                     sequence: sequence, milliseconds: message.milliseconds, $0)
@@ -213,12 +226,13 @@ struct ClusterWorld {
         disk.setFaults { $0 = SimulatedDisk.Faults() }
         disk.setCapacity(bytes: .max)
         if random.once(in: 2) { disk.losePower() }
-        // Now and then it comes back on another machine.
-        if random.once(in: 8) || plantedBug != nil && plantedBug != .windowsNotKept {
+        // Now and then it comes back on another machine, if what it has is elsewhere.
+        let isElsewhere = histories.indices.allSatisfy { isLent($0, but: index) }
+        if random.once(in: 8) && isElsewhere || plantedBug != nil && plantedBug != .windowsNotKept {
             disk = SimulatedDisk(seed: seed &+ UInt64(100 * life + index))
         }
         nodes[index] = SimulatedReplica(
-            number: index, life: life, seed: seed, clock: clock, disk: disk, plantedBug)
+            number: index, life: life, seed: seed, clock: clock, disk: disk, plantedBug, histories)
         if nodes[index].replica.logs.contains(where: { $0.state.sequence > 0 }) { resumptions += 1 }
     }
 
@@ -227,6 +241,7 @@ struct ClusterWorld {
         for _ in 0..<10_000 {
             clock.advance(nanoseconds: 400_000_000)
             for index in nodes.indices {
+                place(index)
                 send(index)
                 deliver(index, countMax: 1000)
                 resume(index, blocksMax: 1000)
@@ -242,16 +257,13 @@ struct ClusterWorld {
             clients.collect()
             let isCaughtUp = nodes.allSatisfy { node in
                 node.replica.logs.allSatisfy {
-                    Int($0.state.sequence) + node.skipped[$0.number]
-                        >= broker.streams[$0.number].count
+                    $0.isHeld && $0.halt == nil
+                        && $0.state.sequence + UInt64(node.skipped[$0.number])
+                            >= broker.streams[$0.number].last
                 }
             }
             if isCaughtUp, clients.isIdle || !violations.isEmpty { return }
-            for node in nodes {
-                for log in node.replica.logs {
-                    log.checkDeadlines(now: clock.monotonicNanoseconds())
-                }
-            }
+            for node in nodes { node.checkDeadlines(now: clock.monotonicNanoseconds()) }
             for remote in guest.replica.remotes {
                 remote.checkDeadlines(now: clock.monotonicNanoseconds())
             }

@@ -1,6 +1,7 @@
 import TallyCluster
 import TallyCore
-import TallyNode
+import TallyStorage
+@testable import TallyNode
 import TallyTestSupport
 
 /// One replica of everything, in one of its lives; or a node that has nothing, and asks others.
@@ -14,6 +15,7 @@ struct SimulatedReplica {
     let desk: ForwardDesk
     private let checkpointer: Checkpointer<SimulatedDisk>
     private let residency: Residency
+    private let copies: CheckpointCopies<SimulatedDisk>
     /// Messages that were passed over, for a planted bug.
     var skipped = Array(repeating: 0, count: ClusterWorld.logCount)
     var sent: Set<String> = []
@@ -21,7 +23,7 @@ struct SimulatedReplica {
 
     init(
         number: Int, life: Int, seed: UInt64, clock: SimulatedClock, disk: SimulatedDisk,
-        _ plantedBug: ClusterWorld.PlantedBug?, isGuest: Bool = false
+        _ plantedBug: ClusterWorld.PlantedBug?, _ histories: [LogHistory], isGuest: Bool = false
     ) {
         self.number = number
         self.disk = disk
@@ -48,6 +50,7 @@ struct SimulatedReplica {
         node = opening.node
         checkpointer = opening.checkpointer
         residency = opening.residency
+        copies = opening.copies
         let node = opening.node
         let logs = (0..<ClusterWorld.logCount).map { log in
             var state = opening.state(ofLog: log)
@@ -59,9 +62,14 @@ struct SimulatedReplica {
                     ProducerIdentity(milliseconds: clock.wallMilliseconds(), random: random)
                 })
             guard !isGuest else { return made }
-            if state == nil { made.begin(LogState(epoch: 1, streamNanoseconds: 1)) }
-            made.setStream(nanoseconds: 1)
+            let history = histories[log]
+            if state == nil, history.origin == nil {
+                made.begin(LogState(epoch: 1, streamNanoseconds: history.streamNanoseconds))
+            }
+            guard made.isHeld else { return made }
+            made.setStream(nanoseconds: history.streamNanoseconds)
             made.isCaughtUp = true
+            if made.state.epoch < history.epoch { made.stop(.newerEpoch(history.epoch)) }
             return made
         }
         let life = ProducerIdentity(milliseconds: clock.wallMilliseconds(), random: random)
@@ -98,6 +106,85 @@ struct SimulatedReplica {
             if case .finished? = try? checkpointer.step() { return 1 }
         }
         return 0
+    }
+
+    // MARK: Copies
+
+    /// Whether others can copy a log in this epoch.
+    func lends(_ log: Int, of epoch: UInt32) -> Bool {
+        guard replica.logs[log].isHeld, replica.logs[log].halt == nil,
+            let (loan, manifest) = copies.lend(log: log)
+        else { return false }
+        copies.giveBack(loan: loan)
+        return manifest.logs[log]?.state.epoch == epoch
+    }
+
+    var isBetweenCheckpoints: Bool { checkpointer.isIdle }
+
+    /// Takes over another replica's checkpoint of a log.
+    ///
+    /// - Returns: false if a disk failed.
+    func copy(_ log: Int, from other: SimulatedReplica) -> Bool {
+        guard let (loan, manifest) = other.copies.lend(log: log) else { return false }
+        defer { other.copies.giveBack(loan: loan) }
+        var here = manifest
+        for (partition, tables) in manifest.partitions.enumerated() {
+            var named: [Manifest.Table] = []
+            for table in tables {
+                var segments: [Manifest.Segment] = []
+                for segment in table.segments {
+                    guard
+                        let taken = take(
+                            segment, of: manifest, partition, table.family, loan, from: other)
+                    else { return false }
+                    segments.append(taken)
+                }
+                named.append(Manifest.Table(family: table.family, segments: segments))
+            }
+            here.partitions[partition] = named
+        }
+        let landed = Locked<LandedLog?>(nil)
+        copies.add(log: log, here) { result in landed.withLock { $0 = try? result.get() } }
+        while let arrival = node.checkpoints.takeArrival() { checkpointer.land(arrival) }
+        guard let landed = landed.withLock({ $0 }) else { return false }
+        replica.logs[log].begin(landed.state, landed.partitions)
+        landed.end()
+        replica.logs[log].isCaughtUp = true
+        return true
+    }
+
+    private func take(
+        _ segment: Manifest.Segment, of manifest: Manifest, _ partition: Int, _ family: UInt32,
+        _ loan: UInt64, from other: SimulatedReplica
+    ) -> Manifest.Segment? {
+        do {
+            let incoming = try copies.makeFile()
+            var offset = 0
+            while offset < Int(segment.byteCount) {
+                let piece = try other.copies.read(
+                    loan: loan, file: segment.number, offset: offset,
+                    byteCount: Int(segment.byteCount) - offset)
+                guard let piece, !piece.isEmpty else { return nil }
+                try piece.withUnsafeBytes { try incoming.write($0, at: offset) }
+                offset += piece.count
+            }
+            return try copies.finish(
+                incoming, segment, of: manifest, partition: partition, family: family)
+        } catch {
+            return nil
+        }
+    }
+
+    /// Tells those who have waited for too long.
+    func checkDeadlines(now: UInt64) {
+        for log in replica.logs {
+            if log.isHeld, log.halt == nil {
+                log.checkDeadlines(now: now)
+            } else {
+                log.refuseDrafts()
+            }
+        }
+        for remote in replica.remotes { remote.checkDeadlines(now: now) }
     }
 
     /// Takes segments out of memory, or in.

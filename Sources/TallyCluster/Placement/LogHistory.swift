@@ -1,0 +1,70 @@
+public import TallyCore
+
+/// Which stream holds a log, and what it begins with: kept in the cluster's bucket, replaced when a log is recovered.
+public struct LogHistory: Codable, Equatable, Sendable {
+    /// The epoch, from 1.
+    public var epoch: UInt32
+    /// When the stream was created, nanoseconds since 1970.
+    public var streamNanoseconds: UInt64
+    /// The last message of the epochs before, 0 for none.
+    public var startSequence: UInt64
+    /// The node whose state at that message the epoch begins with; nil if it begins with nothing.
+    public var origin: NodeIdentity?
+
+    /// A history in all its parts.
+    public init(
+        epoch: UInt32, streamNanoseconds: UInt64, startSequence: UInt64, origin: NodeIdentity?
+    ) {
+        self.epoch = epoch
+        self.streamNanoseconds = streamNanoseconds
+        self.startSequence = startSequence
+        self.origin = origin
+    }
+
+    /// What a node does when its replica of a log cannot go on as it is.
+    public enum Step: Equatable, Sendable {
+        /// Nothing: an operator must look.
+        case none
+        /// It goes on in this epoch, which begins with what it has.
+        case begin
+        /// It copies another node's replica.
+        case copy
+    }
+
+    /// The step that is due for a replica that is followed no further.
+    ///
+    /// A copy may hide why a replica has stopped, and bring what is older; so it is made only where that is known to
+    /// be right: in a new epoch, or where nothing but this node's disk is to blame.
+    public func step(
+        _ log: Int, _ halt: LogFollower.Halt, _ state: LogState, _ view: ClusterView
+    ) -> Step {
+        if state.epoch < epoch, origin == view.own, state.sequence == startSequence {
+            return .begin
+        }
+        let isServed = view.nodes.values.contains { record in
+            guard record.node != view.own, let there = record.logs[log] else { return false }
+            return there.phase == .serving && there.epoch == epoch
+                && (state.epoch < epoch || there.sequence >= state.sequence)
+        }
+        guard isServed, state.epoch <= epoch else { return .none }
+        if state.epoch < epoch { return .copy }
+        if case .notApplied = halt { return .copy }
+        return .none
+    }
+
+    /// Whether a node without a replica can follow the log from its beginning.
+    ///
+    /// Not where others have followed it further than it goes: then it has lost what they know.
+    ///
+    /// - Parameters:
+    ///   - streamNanoseconds: When the stream that is there was created.
+    ///   - first: Its first message, or the next one.
+    ///   - last: Its last.
+    public func canBeginAnew(
+        _ log: Int, streamNanoseconds: UInt64, first: UInt64, last: UInt64, _ view: ClusterView
+    ) -> Bool {
+        origin == nil && startSequence == 0 && streamNanoseconds == self.streamNanoseconds
+            && first <= 1
+            && view.nodes.values.allSatisfy { ($0.logs[log]?.sequence ?? 0) <= last }
+    }
+}

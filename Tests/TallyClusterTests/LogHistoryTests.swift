@@ -1,0 +1,93 @@
+import TallyCluster
+import TallyCore
+import Testing
+
+struct LogHistoryTests {
+    private static let own = NodeIdentity { 1 }
+    private static let other = NodeIdentity { 2 }
+
+    /// How another node stands with log 0.
+    private static func view(_ progress: NodeRecord.Progress?) -> ClusterView {
+        var membership = Membership(own: own, logCount: 1, now: 0)
+        membership.hear(
+            NodeRecord(
+                node: other, startedMilliseconds: 1,
+                address: NodeAddress(host: "h", port: 1, tlsPort: nil), zone: "", version: "1",
+                logs: progress.map { [0: $0] } ?? [:]), now: 0)
+        return membership.view(now: 0, silenceMaxNanoseconds: 1)
+    }
+
+    private static func progress(
+        _ phase: NodeRecord.Phase, epoch: UInt32, sequence: UInt64
+    ) -> NodeRecord.Progress {
+        NodeRecord.Progress(
+            phase: phase, epoch: epoch, sequence: sequence, durableSequence: sequence)
+    }
+
+    private static func state(epoch: UInt32, sequence: UInt64) -> LogState {
+        var state = LogState(epoch: epoch, streamNanoseconds: 5)
+        state.sequence = sequence
+        return state
+    }
+
+    private static let second = LogHistory(
+        epoch: 2, streamNanoseconds: 6, startSequence: 10, origin: own)
+
+    @Test func theOriginGoesOnWithWhatItHas() {
+        let halt = LogFollower.Halt.newerEpoch(2)
+        #expect(
+            Self.second.step(0, halt, Self.state(epoch: 1, sequence: 10), Self.view(nil)) == .begin)
+        // It has lost some of it since: whoever has copied it is asked.
+        let behind = Self.state(epoch: 1, sequence: 9)
+        #expect(Self.second.step(0, halt, behind, Self.view(nil)) == .none)
+        let served = Self.view(Self.progress(.serving, epoch: 2, sequence: 10))
+        #expect(Self.second.step(0, halt, behind, served) == .copy)
+    }
+
+    @Test func othersWaitUntilTheNewEpochIsServed() {
+        let history = LogHistory(
+            epoch: 2, streamNanoseconds: 6, startSequence: 10, origin: Self.other)
+        let halt = LogFollower.Halt.otherHistory("")
+        let state = Self.state(epoch: 1, sequence: 10)
+        for progress in [
+            nil, Self.progress(.serving, epoch: 1, sequence: 10),
+            Self.progress(.halted, epoch: 2, sequence: 10),
+            Self.progress(.following, epoch: 2, sequence: 10),
+        ] {
+            #expect(history.step(0, halt, state, Self.view(progress)) == .none)
+        }
+        let served = Self.view(Self.progress(.serving, epoch: 2, sequence: 10))
+        #expect(history.step(0, halt, state, served) == .copy)
+    }
+
+    /// Within an epoch, only what this node's disk is to blame for is mended by itself.
+    @Test func whatAnOperatorMustSeeIsLeft() {
+        let state = Self.state(epoch: 2, sequence: 12)
+        let ahead = Self.view(Self.progress(.serving, epoch: 2, sequence: 12))
+        #expect(Self.second.step(0, .notApplied(""), state, ahead) == .copy)
+        #expect(Self.second.step(0, .otherHistory(""), state, ahead) == .none)
+        #expect(Self.second.step(0, .missing(expected: 1, found: 2), state, ahead) == .none)
+        let behind = Self.view(Self.progress(.serving, epoch: 2, sequence: 11))
+        #expect(Self.second.step(0, .notApplied(""), state, behind) == .none)
+        let newer = Self.state(epoch: 3, sequence: 12)
+        #expect(Self.second.step(0, .notApplied(""), newer, ahead) == .none)
+    }
+
+    @Test func aLogIsBegunAnewOnlyWhereNothingIsMissing() {
+        let first = LogHistory(epoch: 1, streamNanoseconds: 5, startSequence: 0, origin: nil)
+        let nobody = Self.view(nil)
+        func canBegin(
+            _ history: LogHistory = first, stream: UInt64 = 5, first: UInt64 = 1, last: UInt64 = 7,
+            view: ClusterView = nobody
+        ) -> Bool {
+            history.canBeginAnew(0, streamNanoseconds: stream, first: first, last: last, view)
+        }
+        #expect(canBegin())
+        #expect(canBegin(view: Self.view(Self.progress(.serving, epoch: 1, sequence: 7))))
+        #expect(!canBegin(stream: 6))
+        #expect(!canBegin(first: 2))
+        #expect(!canBegin(Self.second, stream: 6, first: 1))
+        // Somebody has followed it further than it goes.
+        #expect(!canBegin(view: Self.view(Self.progress(.halted, epoch: 1, sequence: 8))))
+    }
+}

@@ -3,7 +3,8 @@ public import TallyCore
 /// One message of a log: what one producer asks of the partitions that the log orders.
 ///
 ///     magic u32 · version u16 · features u16 · cluster 16 bytes · log u32 · epoch u32
-///     · producer 16 bytes · producer sequence u64 · sections u32 · crc u32 │ section │ section │ …
+///     · producer 16 bytes · producer sequence u64 · sections u32 · crc u32 · unpacked bytes u32 │ body
+///     body, perhaps packed: section │ section │ …
 ///     section: partition u32 · operations u32 · bytes u32 │ entries
 ///
 /// `docs/log.md` is its page. The bytes it was read from must stay while it is used.
@@ -71,17 +72,21 @@ public struct LogMessage {
 
     /// What tells it from all others.
     public let header: Header
-    /// What is asked, partition by partition; nothing for a barrier.
-    public let sections: [Section]
+    private let sectionCount: UInt32
+    /// The sections, packed if `unpackedByteCount` is not 0.
+    private let body: UnsafeRawBufferPointer
+    private let unpackedByteCount: Int
     /// The checksum of all of it.
     public let checksum: UInt32
 
     static let magic: UInt32 = 0x474f_4c54  // "TLOG" in order of bytes
-    static let version: UInt16 = 1
+    static let version: UInt16 = 2
     /// Names the kinds of entries that may occur.
     static let features: UInt16 = 1
-    static let headerBytes = 64
+    static let headerBytes = 68
     static let sectionHeaderBytes = 12
+    /// Shorter bodies are not packed.
+    private static let packedBytesMin = 512
 
     // MARK: Bytes
 
@@ -114,8 +119,34 @@ public struct LogMessage {
             sectionCount += 1
         }
 
-        /// The message's bytes.
+        /// The message's bytes, packed where that saves an eighth or more.
         public consuming func finish() -> [UInt8] {
+            let unpackedByteCount = bytes.count - headerBytes
+            if unpackedByteCount >= packedBytesMin, let packed = packed() {
+                bytes = packed
+                return finished(unpackedByteCount)
+            }
+            return finished(0)
+        }
+
+        private func packed() -> [UInt8]? {
+            let room = headerBytes + (bytes.count - headerBytes) / 8 * 7
+            var isPacked = false
+            let packed = [UInt8](unsafeUninitializedCapacity: room) { target, count in
+                let target = UnsafeMutableRawBufferPointer(target)
+                target[..<headerBytes].initializeMemory(as: UInt8.self, repeating: 0)
+                let packedCount = bytes.withUnsafeBytes { source in
+                    LZ4Block.compress(
+                        UnsafeRawBufferPointer(rebasing: source[headerBytes...]),
+                        into: UnsafeMutableRawBufferPointer(rebasing: target[headerBytes...]))
+                }
+                isPacked = packedCount != nil
+                count = headerBytes + (packedCount ?? 0)
+            }
+            return isPacked ? packed : nil
+        }
+
+        private mutating func finished(_ unpackedByteCount: Int) -> [UInt8] {
             bytes.withUnsafeMutableBytes { buffer in
                 buffer.store(magic, 0)
                 buffer.store(version, 4)
@@ -128,6 +159,7 @@ public struct LogMessage {
                 buffer.store(header.producer.low, 40)
                 buffer.store(header.producerSequence, 48)
                 buffer.store(sectionCount, 56)
+                buffer.store(UInt32(unpackedByteCount), 64)
                 buffer.store(LogMessage.checksum(UnsafeRawBufferPointer(buffer)), 60)
             }
             return bytes
@@ -138,11 +170,11 @@ public struct LogMessage {
     private static func checksum(_ bytes: UnsafeRawBufferPointer) -> UInt32 {
         var crc = CRC32C()
         crc.update(UnsafeRawBufferPointer(rebasing: bytes[..<60]))
-        crc.update(UnsafeRawBufferPointer(rebasing: bytes[headerBytes...]))
+        crc.update(UnsafeRawBufferPointer(rebasing: bytes[64...]))
         return crc.value
     }
 
-    /// Reads a message; the entries are left to their partitions.
+    /// Reads a message's header; the body is left to `sections`.
     ///
     /// - Complexity: O(bytes), for the checksum.
     public init(_ bytes: UnsafeRawBufferPointer) throws(ReadError) {
@@ -162,7 +194,20 @@ public struct LogMessage {
             producer: ProducerIdentity(
                 high: bytes.load(32, as: UInt64.self), low: bytes.load(40, as: UInt64.self)),
             producerSequence: bytes.load(48, as: UInt64.self))
-        sections = try Self.sections(bytes, count: bytes.load(56, as: UInt32.self))
+        sectionCount = bytes.load(56, as: UInt32.self)
+        unpackedByteCount = Int(bytes.load(64, as: UInt32.self))
+        body = UnsafeRawBufferPointer(rebasing: bytes[Self.headerBytes...])
+        guard unpackedByteCount <= Limits.logMessageBytesMax else { throw .malformed }
+    }
+
+    /// What is asked, partition by partition; nothing for a barrier. The entries are left to their partitions.
+    ///
+    /// - Parameter memory: Where a packed body is unpacked; must stay as it is while the sections are used.
+    public func sections(_ memory: MessageMemory) throws(ReadError) -> [Section] {
+        guard unpackedByteCount > 0 else { return try Self.sections(body, count: sectionCount) }
+        let unpacked = memory.room(unpackedByteCount)
+        guard LZ4Block.decompress(body, into: unpacked) else { throw .malformed }
+        return try Self.sections(UnsafeRawBufferPointer(unpacked), count: sectionCount)
     }
 
     private static func sections(
@@ -171,7 +216,7 @@ public struct LogMessage {
         guard count <= UInt32(Limits.partitionsMax) else { throw .malformed }
         var sections: [Section] = []
         sections.reserveCapacity(Int(count))
-        var offset = headerBytes
+        var offset = 0
         for _ in 0..<count {
             guard bytes.count - offset >= sectionHeaderBytes else { throw .malformed }
             let byteCount = Int(bytes.load(offset + 8, as: UInt32.self))
@@ -187,6 +232,25 @@ public struct LogMessage {
         }
         guard offset == bytes.count else { throw .malformed }
         return sections
+    }
+}
+
+/// Memory for one message's body at a time.
+public final class MessageMemory {
+    private var bytes = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+
+    /// Memory that grows as it is needed.
+    public init() {}
+
+    deinit { bytes.deallocate() }
+
+    /// So many bytes; what was there before is gone.
+    func room(_ byteCount: Int) -> UnsafeMutableRawBufferPointer {
+        if bytes.count < byteCount {
+            bytes.deallocate()
+            bytes = .allocate(byteCount: byteCount + byteCount / 2, alignment: 16)
+        }
+        return UnsafeMutableRawBufferPointer(rebasing: bytes[..<byteCount])
     }
 }
 

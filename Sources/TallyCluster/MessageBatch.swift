@@ -11,6 +11,7 @@ final class MessageBatch {
     /// Where each partition's operations begin.
     let firsts: UnsafeMutablePointer<Int>
     private let scratch: UnsafeMutablePointer<Int64>
+    private let memory = MessageMemory()
 
     init(node: Node, partitions: Range<Int>) {
         batch = node.makeBatch()
@@ -25,12 +26,18 @@ final class MessageBatch {
         scratch.deallocate()
     }
 
-    /// Takes a message's operations, whose keys stay in its bytes.
+    /// Takes a message's operations, whose keys stay in its bytes, or here until the next message is taken.
     ///
-    /// - Throws: `Halt.notApplied`; what was taken is of no use then.
+    /// - Throws: `Halt.unreadable`, `Halt.notApplied`; what was taken is of no use then.
     func gather(_ message: LogMessage) throws(LogFollower.Halt) {
         batch.removeAll()
-        for section in message.sections {
+        let sections: [LogMessage.Section]
+        do throws(LogMessage.ReadError) {
+            sections = try message.sections(memory)
+        } catch {
+            throw .unreadable(error)
+        }
+        for section in sections {
             guard partitions.contains(section.partition) else {
                 throw .notApplied("partition \(section.partition) is not of this log")
             }

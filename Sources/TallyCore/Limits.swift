@@ -168,6 +168,8 @@ public enum Limits {
     public static let forwardsInFlight = 4
     /// Time after which a request that nobody has taken is sent again, milliseconds.
     public static let forwardRetryMilliseconds: UInt64 = 50
+    /// Bytes a second at which a node copies other nodes' checkpoints, unless the user says otherwise.
+    public static let copyBytesPerSecond = 64 << 20
     /// How long a copy of a checkpoint may pause, seconds.
     public static let copySilenceSeconds: UInt64 = 60
     /// Bytes of one piece of a file that is copied.

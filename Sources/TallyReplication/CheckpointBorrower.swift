@@ -26,15 +26,37 @@ enum CopyError: Error, CustomStringConvertible {
     }
 }
 
+/// How fast a node copies.
+final class CopyPace: Sendable {
+    private let pace: Locked<TransferPace>
+    private let clock: any Clock
+
+    init(bytesPerSecond: Int, clock: any Clock) {
+        pace = Locked(TransferPace(bytesPerSecond: bytesPerSecond))
+        self.clock = clock
+    }
+
+    /// Waits as long as so many bytes are to take.
+    func wait(after byteCount: Int) async {
+        let now = clock.monotonicNanoseconds()
+        let delay = pace.withLock { $0.delay(after: byteCount, now: now) }
+        if delay > 0 { try? await Task.sleep(for: .nanoseconds(Int64(clamping: delay))) }
+    }
+}
+
 /// Copies a log's partitions from another node's checkpoint.
 struct CheckpointBorrower: Sendable {
     let client: NATSClient
     /// Where the other node is asked.
     let subject: String
     let port: CheckpointPort
+    /// Of all copies of this node together.
+    let pace: CopyPace
 
     private static let timeout = Duration.seconds(10)
-    private static let attemptsMax = 5
+    /// As long as the other node waits, too.
+    private static let patience = Duration.seconds(Int64(Limits.copySilenceSeconds))
+    private static let retryInterval = Duration.milliseconds(500)
 
     /// Copies all files and makes them part of this node's checkpoint.
     ///
@@ -50,8 +72,10 @@ struct CheckpointBorrower: Sendable {
                 throw CopyError.refused("its checkpoint is of another epoch of the log")
             }
             let landed = try await port.take(log, manifest) { file, offset, byteCount in
-                try await ask(
+                let piece = try await ask(
                     .read(loan: loan, file: file, offset: offset, byteCount: byteCount))
+                await pace.wait(after: piece.readableBytes)
+                return piece
             }
             _ = try? await ask(.giveBack(loan: loan))
             return landed
@@ -64,7 +88,7 @@ struct CheckpointBorrower: Sendable {
     /// Asks, and again if nothing comes back.
     private func ask(_ request: CopyRequest) async throws -> ByteBuffer {
         let bytes = try JSONEncoder().encodeAsByteBuffer(request, allocator: .init())
-        var attempts = 0
+        let deadline = ContinuousClock.now + Self.patience
         while true {
             do {
                 let message = try await client.request(
@@ -76,9 +100,8 @@ struct CheckpointBorrower: Sendable {
                 if kind == .refused { throw CopyError.refused(String(buffer: answer)) }
                 return answer
             } catch let error as NATSRequestError {
-                attempts += 1
-                guard attempts < Self.attemptsMax else { throw error }
-                try await Task.sleep(for: .milliseconds(200 * attempts))
+                guard ContinuousClock.now < deadline else { throw error }
+                try await Task.sleep(for: Self.retryInterval)
             }
         }
     }

@@ -16,6 +16,7 @@ final class LogDriver: @unchecked Sendable {
     private let clock: any Clock
     private let logger: Logger
     private let checkpoints: CheckpointPort
+    private let pace: CopyPace
     private let onRoom: () -> Void
     private let onHalt: () -> Void
     private var isComing = false
@@ -49,12 +50,13 @@ final class LogDriver: @unchecked Sendable {
     ///   - onHalt: Called when what this node has should be in a checkpoint soon.
     init(
         _ log: ReplicatedLog, _ settings: ClusterSettings, _ client: NATSClient,
-        checkpoints: CheckpointPort, clock: any Clock, logger: Logger,
+        checkpoints: CheckpointPort, pace: CopyPace, clock: any Clock, logger: Logger,
         onRoom: @escaping () -> Void, onHalt: @escaping () -> Void
     ) {
         self.onRoom = onRoom
         self.onHalt = onHalt
         self.checkpoints = checkpoints
+        self.pace = pace
         self.log = log
         self.settings = settings
         jetStream = JetStream(client)
@@ -128,7 +130,7 @@ final class LogDriver: @unchecked Sendable {
             logger.notice("a checkpoint is copied", metadata: ["from": "\(lender)"])
             let borrower = CheckpointBorrower(
                 client: jetStream.client, subject: settings.copySubject(of: lender),
-                port: checkpoints)
+                port: checkpoints, pace: pace)
             let (number, eventLoop) = (log.number, jetStream.client.eventLoop)
             Task {
                 let result: Result<LandedLog, any Error>

@@ -42,12 +42,13 @@ public final class ReplicationService: Service, @unchecked Sendable {
     /// - Parameters:
     ///   - client: Started; it is closed in the end.
     ///   - checkpoints: Its checkpoint, for others to copy, and where theirs go.
+    ///   - copyBytesPerSecond: How fast theirs are copied, all together.
     ///   - own: What this node tells the others of itself.
     ///   - onEnd: Called, on a thread of its own, when no more clients come and the logs are still followed.
     public init(
         _ replica: Replica, _ settings: ClusterSettings, _ client: NATSClient,
-        checkpoints: CheckpointPort, own: NodeRecord,
-        clock: any Clock, logger: Logger, onEnd: @escaping @Sendable () -> Void
+        checkpoints: CheckpointPort, copyBytesPerSecond: Int = Limits.copyBytesPerSecond,
+        own: NodeRecord, clock: any Clock, logger: Logger, onEnd: @escaping @Sendable () -> Void
     ) {
         self.client = client
         self.settings = settings
@@ -56,10 +57,11 @@ public final class ReplicationService: Service, @unchecked Sendable {
         self.logger = logger
         self.clock = clock
         trimmer = LogTrimmer(settings: settings, client: client, logger: logger)
+        let pace = CopyPace(bytesPerSecond: copyBytesPerSecond, clock: clock)
         drivers = replica.logs.map {
             LogDriver(
-                $0, settings, client, checkpoints: checkpoints, clock: clock, logger: logger,
-                onRoom: { replica.noteRoom() },
+                $0, settings, client, checkpoints: checkpoints, pace: pace, clock: clock,
+                logger: logger, onRoom: { replica.noteRoom() },
                 onHalt: { _ = replica.node.requestCheckpoint() })
         }
         guard let identity = settings.logIdentity else {

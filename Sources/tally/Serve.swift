@@ -76,6 +76,8 @@ struct Serve: AsyncParsableCommand {
     var checkpointSeconds: String?
     @Option(help: "Time between two scrubs of all segment files, 0 for never (default 86400).")
     var scrubSeconds: String?
+    @Option(help: "Bytes a second at which other nodes' checkpoints are copied (default 64mb).")
+    var copyRate: String?
     @Option(help: "Addresses of a cluster's NATS servers, separated by commas (default none).")
     var nats: String?
     @Option(help: "Credentials file for them.")
@@ -122,7 +124,7 @@ struct Serve: AsyncParsableCommand {
             "filter-bits": filterBits, "once-window-seconds": onceWindowSeconds,
             "once-memory": onceMemory,
             "checkpoint-bytes": checkpointBytes, "checkpoint-seconds": checkpointSeconds,
-            "scrub-seconds": scrubSeconds,
+            "scrub-seconds": scrubSeconds, "copy-rate": copyRate,
             "nats": nats, "nats-credentials": natsCredentials, "cluster": cluster,
             "announce-host": announceHost, "announce-port": announcePort,
             "announce-tls-port": announceTLSPort, "zone": zone,

@@ -57,6 +57,8 @@ struct Settings: Sendable {
     var checkpointSeconds = Limits.checkpointSeconds
     /// Seconds from the beginning of one scrub of all segment files to that of the next; 0 for never.
     var scrubSeconds = Limits.scrubSeconds
+    /// Bytes a second at which other nodes' checkpoints are copied.
+    var copyBytesPerSecond = Limits.copyBytesPerSecond
     /// Addresses of the NATS servers of a cluster, separated by commas; empty for a node that is alone.
     var nats = ""
     /// Credentials file for them.
@@ -168,6 +170,7 @@ struct Settings: Sendable {
         size("checkpoint-bytes", such: "64mb or 1gb") { $1.checkpointBytes = $0 },
         integer("checkpoint-seconds", 1...86_400) { $1.checkpointSeconds = $0 },
         integer("scrub-seconds", 0...31_536_000) { $1.scrubSeconds = $0 },
+        size("copy-rate", such: "16mb or 1gb") { $1.copyBytesPerSecond = $0 },
         path("nats") { $1.nats = $0 },
         path("nats-credentials") { $1.natsCredentials = $0 },
         Field(

@@ -23,11 +23,24 @@ struct LogMessageTests {
         try bytes.withUnsafeBytes { buffer in
             let read = try LogMessage(buffer)
             #expect(read.header == header)
-            #expect(read.sections.map(\.partition) == [4, 7])
-            #expect(read.sections.map(\.operationCount) == [2, 1])
-            #expect(Array(read.sections[0].entries) == [1, 2, 3])
+            let memory = MessageMemory()
+            let sections = try read.sections(memory)
+            #expect(sections.map(\.partition) == [4, 7])
+            #expect(sections.map(\.operationCount) == [2, 1])
+            #expect(Array(sections[0].entries) == [1, 2, 3])
         }
         #expect(header.producer.milliseconds == 77)
+    }
+
+    @Test func whatRepeatsItselfIsPacked() throws {
+        let entries = (0..<2_000).map { UInt8($0 % 50) }
+        let bytes = message([(4, 2, entries), (7, 1, [9])])
+        #expect(bytes.count < 200)
+        try bytes.withUnsafeBytes { buffer in
+            let memory = MessageMemory()
+            let sections = try LogMessage(buffer).sections(memory)
+            #expect(Array(sections[0].entries) == entries && Array(sections[1].entries) == [9])
+        }
     }
 
     @Test func everyChangedBitAndEveryMissingByteIsFound() {

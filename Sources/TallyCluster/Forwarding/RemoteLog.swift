@@ -87,9 +87,9 @@ public final class RemoteLog: @unchecked Sendable {
     public func poll(now: UInt64) -> Request? {
         takeOff(orderedDrafts, epoch: Self.orderedEpoch, now)
         takeOff(drafts, epoch: 0, now)
-        guard
-            let (number, flight) = flights.first(where: { $0.value.due.map { $0 <= now } == true })
-        else { return nil }
+        // The oldest first, for what is asked to arrive in order where nothing is lost.
+        let due = flights.lazy.filter { $0.value.due.map { $0 <= now } == true }
+        guard let (number, flight) = due.min(by: { $0.key < $1.key }) else { return nil }
         flights[number]?.due = nil
         return Request(number: number, bytes: flight.bytes)
     }
@@ -176,7 +176,8 @@ public final class RemoteLog: @unchecked Sendable {
     ///
     /// - Parameter now: Monotonic nanoseconds.
     public func checkDeadlines(now: UInt64) {
-        for (number, flight) in flights where now - min(now, flight.begun) > waitNanosecondsMax {
+        for (number, flight) in flights.sorted(by: { $0.key < $1.key })
+        where now - min(now, flight.begun) > waitNanosecondsMax {
             end(number, flight, flight.due == nil ? .outcomeUnknown : .logUnavailable)
         }
         dropOverdue(drafts, now)

@@ -91,7 +91,8 @@ struct ClusterServer {
                 tlsPort: settings.announceTLSPort ?? settings.tlsPort),
             zone: settings.zone, version: ServerIdentity.version)
         let replication = ReplicationService(
-            replica, cluster, client, checkpoints: CheckpointPort(opening.copies), own: own,
+            replica, cluster, client, checkpoints: CheckpointPort(opening.copies),
+            copyBytesPerSecond: settings.copyBytesPerSecond, own: own,
             clock: clock, logger: logger,
             onEnd: { threads.stop() })
         target.onSubmitted = { replication.wakeUp() }

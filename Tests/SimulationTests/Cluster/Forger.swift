@@ -34,7 +34,11 @@ enum Forger {
 
     private static func rewrite(_ message: LogMessage, _ header: LogMessage.Header) -> [UInt8] {
         var writer = LogMessage.Writer(header, capacity: 0)
-        for section in message.sections {
+        let memory = MessageMemory()
+        guard let sections = try? message.sections(memory) else {
+            preconditionFailure("a node has sent what cannot be read")
+        }
+        for section in sections {
             writer.append(
                 partition: section.partition, operationCount: UInt32(section.operationCount),
                 section.entries)

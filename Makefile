@@ -60,7 +60,7 @@ bench-failover: build .venv/installed
 
 # A cluster beside NATS's own counters and a Redis Cluster.
 bench-cluster: build .venv/installed
-	$(PYTHON) Benchmarks/cluster.py --tally $(PRODUCT)
+	$(PYTHON) Benchmarks/cluster.py --tally $(PRODUCT) --write docs/cluster-benchmarks.md
 
 # 10 million inputs each for the RESP parser, the journal reader and the NATS parser.
 fuzz:

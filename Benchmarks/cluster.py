@@ -158,12 +158,13 @@ def shuffled(some, seed):
 # Contenders
 
 class Tally:
-    """Three nodes, every one of which has every log."""
+    """Nodes that have every log, or so many copies of each."""
 
-    def __init__(self, directory, logs, count=3):
+    def __init__(self, directory, logs, count=3, copies=None):
         from servers import ClusterUnderTest
         self.cluster = ClusterUnderTest(
-            Path(directory), logs=logs, count=count, copies=count, flags=("--threads", "1"))
+            Path(directory), logs=logs, count=count, copies=copies or count,
+            flags=("--threads", "1"))
         for broker in self.cluster.brokers:
             configuration = broker.directory / "server.conf"
             configuration.write_text(
@@ -173,10 +174,26 @@ class Tally:
         self.node_processes = [each.process for each in self.cluster.nodes]
 
     def connections(self, make, depth, per_node, requests=2000):
-        some = pipelines(make(random.Random(1)), depth, requests)
-        return [
-            Connection(node.port, shuffled(some, 10 * number + index), depth)
-            for index, node in enumerate(self.cluster.nodes) for number in range(per_node)]
+        made = []
+        for index, node in enumerate(self.cluster.nodes):
+            key = make(random.Random(index))
+            some = pipelines(key, depth, requests // len(self.cluster.nodes), master=self._master(node))
+            made += [
+                Connection(node.port, shuffled(some, number), depth) for number in range(per_node)]
+        return made
+
+    def _master(self, node):
+        """Whether clients send a key to this node; None if all nodes have all keys."""
+        if self.cluster.copies >= len(self.cluster.nodes):
+            return None
+        ranges = [
+            slots for slots, ports in self.cluster.slots(self.cluster.nodes[0]).items()
+            if ports[0] == node.port]
+        return lambda key: any(begin <= key_slot(key) <= end for begin, end in ranges)
+
+    def client_map(self):
+        """Waits until clients can be told which node serves what."""
+        self.cluster.wait_until_placed()
 
     def stored_bytes(self):
         """Bytes of the logs' messages, and how many those are; as the streams' leaders tell."""
@@ -342,16 +359,140 @@ def measure(contender, make, depth, per_node, seconds):
     connections = contender.connections(make, depth, per_node)
     run(connections, seconds / 4)
     before = cpu_seconds(contender.processes)
+    nodes_before = cpu_seconds(contender.node_processes)
+    stored = contender.stored_bytes() if hasattr(contender, "stored_bytes") else None
     count, took, _ = run(connections, seconds)
     increments = count * depth
+    nodes = (cpu_seconds(contender.node_processes) - nodes_before) / increments * 1e6
     cpu = (cpu_seconds(contender.processes) - before) / increments * 1e6
+    after = contender.stored_bytes() if stored else None
     rate = increments / took
     half, half_took, latencies = run(connections, seconds, rate / depth / 2)
     for each in connections:
         each.socket.close()
     return {
-        "rate": rate, "cpu": cpu, "half": half * depth / half_took,
-        "p50": percentile(latencies, 0.5), "p99": percentile(latencies, 0.99)}
+        "rate": rate, "cpu": cpu, "nodes": nodes, "half": half * depth / half_took,
+        "p50": percentile(latencies, 0.5), "p99": percentile(latencies, 0.99),
+        "bytes": (after[0] - stored[0]) / increments if stored else None,
+        "per message": increments / max(1, after[1] - stored[1]) if stored else None}
+
+
+class Quota:
+    """Processes that get no more than a share of one core each."""
+
+    ROOT = Path("/sys/fs/cgroup")
+
+    def __init__(self, processes, share):
+        self.groups = []
+        is_old = (self.ROOT / "cpu").is_dir()
+        for process in processes:
+            group = self.ROOT / ("cpu" if is_old else "") / f"tally-bench-{process.pid}"
+            group.mkdir()
+            self.groups.append(group)
+            if is_old:
+                (group / "cpu.cfs_period_us").write_text("20000")
+                (group / "cpu.cfs_quota_us").write_text(str(int(20000 * share)))
+            else:
+                (group / "cpu.max").write_text(f"{int(20000 * share)} 20000")
+            (group / "cgroup.procs").write_text(str(process.pid))
+
+    def remove(self):
+        for group in self.groups:
+            group.rmdir()
+
+
+def scaling(seconds, share, copies):
+    """Increments a second of one node and of three, each with so much of a core."""
+    rates = []
+    for count in (1, 3):
+        with tempfile.TemporaryDirectory() as directory:
+            contender = Tally(directory, 4, count, min(copies, count))
+            quota = Quota(contender.node_processes, share)
+            try:
+                contender.client_map()
+                connections = contender.connections(uniform, 100, 32)
+                run(connections, seconds / 4)
+                number, took, _ = run(connections, seconds)
+                rates.append(number * 100 / took)
+            finally:
+                contender.stop()
+                quota.remove()
+    return rates
+
+
+def contenders():
+    return {
+        "Tally, 1 log": lambda directory: Tally(directory, 1),
+        "Tally, 4 logs": lambda directory: Tally(directory, 4),
+        "Tally, 16 logs": lambda directory: Tally(directory, 16),
+        "Tally, 64 logs": lambda directory: Tally(directory, 64),
+        "NATS counters": lambda directory: NATSCounters(directory),
+        "NATS counters, batches of 100": lambda directory: NATSCounters(directory, 100),
+        "Redis Cluster, WAIT 1": lambda directory: RedisCluster(directory),
+    }
+
+
+LOADS = {"uniform": uniform, "one hot key": hot}
+# Connections to each server, and requests in a pipeline.
+SETTINGS = [(16, 100), (128, 200)]
+
+
+def row(cells):
+    return "| " + " | ".join(cells) + " |"
+
+
+def table(results, per_node, depth, text):
+    lines = [
+        f"## {text.capitalize()}, {per_node} connections a server, pipelines of {depth}", "",
+        row(["contender", "increments/s", "Tally with 1 log is so many times that", "CPU us", "of it nodes", "half load p50 ms",
+             "p99 ms", "bytes in the log", "increments a message"]),
+        row(["---"] + ["---:"] * 8)]
+    best = median(results["Tally, 1 log", text, per_node, depth], "rate")
+    for (title, load, number, length), some in results.items():
+        if (load, number, length) != (text, per_node, depth):
+            continue
+        rate = median(some, "rate")
+        is_tally = title.startswith("Tally")
+        lines.append(row([
+            title, f"{rate:,.0f}", f"{best / rate:.2f}" if rate and best else "-",
+            f"{median(some, 'cpu'):.2f}", f"{median(some, 'nodes'):.2f}" if is_tally else "-",
+            f"{median(some, 'p50'):.1f}", f"{median(some, 'p99'):.1f}",
+            f"{median(some, 'bytes'):.1f}" if is_tally else "-",
+            f"{median(some, 'per message'):,.0f}" if is_tally else "-"]))
+    return lines + [""]
+
+
+def median(some, field):
+    values = [each[field] for each in some if each[field] is not None]
+    return statistics.median(values) if values else 0
+
+
+def report(results, quotas, options):
+    import platform
+    lines = [
+        "# A cluster, measured", "",
+        f"Made by `make bench-cluster` with {options.rounds} rounds of {options.seconds:g} s, contenders in turn; "
+        "medians. See `Benchmarks/cluster.py`.", "",
+        f"* Machine: {os.cpu_count()} cores, {platform.system()} {platform.release()}; nodes, NATS servers and load share it.",
+        "* Three nodes with one event loop each on three NATS servers that sync every message; every node has every log.",
+        "* NATS's counters: a stream of three replicas on the same kind of servers, published asynchronously.",
+        "* Redis Cluster: three masters with a replica each, `appendfsync always`, `WAIT 1` behind every pipeline. It promises "
+        "less: the replica has an increment in memory, and a failover may lose it.",
+        "* 1,000,000 keys of 16 bytes. CPU is that of all servers for one increment. Half load: requests at even times, at half of "
+        "the rate, latency of a pipeline from when it was due.", ""]
+    for per_node, depth in SETTINGS:
+        for text in LOADS:
+            lines += table(results, per_node, depth, text)
+    if quotas:
+        lines += [
+            "## More nodes", "",
+            f"Nodes that get {options.share:.0%} of a core each, 4 logs, 32 connections a node, pipelines of 100, uniform keys.", "",
+            row(["copies", "one node", "three nodes", "ratio"]), row(["---:"] * 4)]
+        for copies, rates in quotas.items():
+            one, three = (statistics.median(each) for each in zip(*rates))
+            lines.append(row([str(copies), f"{one:,.0f}", f"{three:,.0f}", f"{three / one:.2f}"]))
+        lines.append("")
+    return "\n".join(lines)
 
 
 def main():
@@ -359,44 +500,33 @@ def main():
     parser.add_argument("--tally", required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="contenders whose names have this in them")
+    parser.add_argument("--share", type=float, default=0.2, help="of a core, for the comparison of one node and three")
+    parser.add_argument("--write", help="a page to write")
     options = parser.parse_args()
     os.environ["TALLY_BINARY"] = str(Path(options.tally).resolve())
-    contenders = {
-        "tally, 16 logs": lambda directory: Tally(directory, 16),
-        "tally, 1 log": lambda directory: Tally(directory, 1),
-        "tally, 64 logs": lambda directory: Tally(directory, 64),
-        "NATS counters": lambda directory: NATSCounters(directory),
-        "NATS counters, batches of 100": lambda directory: NATSCounters(directory, 100),
-        "Redis Cluster, WAIT 1": lambda directory: RedisCluster(directory),
-    }
-    loads = {"uniform": uniform, "one hot key": hot}
     results = collections.defaultdict(list)
+    quotas = collections.defaultdict(list)
     for _ in range(options.rounds):
-        for title, make in contenders.items():
+        for title, make in contenders().items():
             if options.only and options.only not in title:
                 continue
-            with tempfile.TemporaryDirectory() as directory:
-                contender = make(directory)
-                try:
-                    for text, keys in loads.items():
-                        depth, per_node = 100, 16
-                        stored = getattr(contender, "stored_bytes", lambda: (0, 0))()
+            for (per_node, depth), (text, keys) in itertools.product(SETTINGS, LOADS.items()):
+                with tempfile.TemporaryDirectory() as directory:
+                    contender = make(directory)
+                    try:
                         result = measure(contender, keys, depth, per_node, options.seconds)
-                        results[title, text].append(result)
-                        after = getattr(contender, "stored_bytes", lambda: (0, 0))()
-                        total = (result["rate"] * 1.25 + result["half"]) * options.seconds
-                        print(
-                            f"{title}, {text}: {result['rate']:,.0f}/s, {result['cpu']:.2f} us CPU, "
-                            f"half load p50 {result['p50']:.1f} ms p99 {result['p99']:.1f} ms, "
-                            f"{(after[0] - stored[0]) / total:.1f} B/incr in the log, "
-                            f"{after[1] - stored[1]} messages", flush=True)
-                finally:
-                    contender.stop()
-    print()
-    for (title, text), some in results.items():
-        rate = statistics.median(each["rate"] for each in some)
-        print(f"{title}, {text}: {rate:,.0f}/s")
+                    finally:
+                        contender.stop()
+                results[title, text, per_node, depth].append(result)
+                print(f"{title}, {text}, {per_node} x {depth}: " + ", ".join(
+                    f"{name} {value:,.2f}" for name, value in result.items() if value is not None), flush=True)
+        if not options.only:
+            for copies in (1, 3):
+                quotas[copies].append(scaling(options.seconds, options.share, copies))
+                print(f"{copies} copies, one node and three: {quotas[copies][-1]}", flush=True)
+    if options.write:
+        Path(options.write).write_text(report(results, quotas, options))
 
 
 if __name__ == "__main__":

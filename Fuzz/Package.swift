@@ -53,6 +53,9 @@ let package = Package(
                 "FuzzDriver", "TallyCore", "TallyEngine", "TallyStorage", "TallyTestSupport",
             ], swiftSettings: fuzzer, linkerSettings: linker),
         .executableTarget(
+            name: "FuzzLZ4", dependencies: ["FuzzDriver", "TallyCore"], swiftSettings: fuzzer,
+            linkerSettings: linker),
+        .executableTarget(
             name: "FuzzNATS",
             dependencies: [
                 "FuzzDriver", "TallyNATSProtocol",

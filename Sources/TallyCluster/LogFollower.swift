@@ -20,6 +20,8 @@ public struct LogFollower: Sendable {
     public enum Halt: Error, Equatable, Sendable, CustomStringConvertible {
         /// Messages are missing before this one.
         case missing(expected: UInt64, found: UInt64)
+        /// It has been trimmed beyond what this replica has.
+        case trimmed(first: UInt64)
         /// A producer's messages are missing before this one.
         case producerGap(ProducerIdentity, expected: UInt64, found: UInt64)
         /// It cannot be read.
@@ -38,6 +40,7 @@ public struct LogFollower: Sendable {
             switch self {
             case .missing(let expected, let found):
                 "message \(expected) is missing, the next there is is \(found)"
+            case .trimmed(let first): "it begins with message \(first), beyond what is here"
             case .producerGap(let producer, let expected, let found):
                 "message \(expected) of producer \(producer) is missing, the next there is is \(found)"
             case .unreadable(let error): "a message cannot be read: \(error)"

@@ -65,11 +65,13 @@ public final class Replica: Sendable {
         let durable = node.durableSequences
         var progress: [Int: NodeRecord.Progress] = [:]
         for log in logs where log.isHeld {
+            let durableSequence = durable[log.number] ?? 0
             progress[log.number] = NodeRecord.Progress(
                 phase: log.halt != nil || log.isStranded
                     ? .halted : log.isCaughtUp ? .serving : .following,
-                epoch: log.state.epoch, sequence: log.state.sequence,
-                durableSequence: durable[log.number] ?? 0)
+                epoch: log.state.epoch,
+                sequence: log.isIncomplete ? durableSequence : log.state.sequence,
+                durableSequence: durableSequence)
         }
         return progress
     }
@@ -83,7 +85,9 @@ public final class Replica: Sendable {
         guard node.wantsCut else { return }
         node.takeCut {
             Dictionary(
-                uniqueKeysWithValues: logs.lazy.filter(\.isHeld).map { ($0.number, $0.state) })
+                uniqueKeysWithValues: logs.lazy.filter(\.isHeld).map {
+                    ($0.number, $0.isIncomplete ? nil : $0.state)
+                })
         }
     }
 

@@ -67,6 +67,9 @@ public final class ReplicatedLog: @unchecked Sendable {
         didSet { serving.store(isCaughtUp && halt == nil, ordering: .relaxed) }
     }
 
+    /// Whether the last message was noted but not applied, or in part: what is here must not be kept.
+    public private(set) var isIncomplete = false
+
     /// Messages that have come and are not applied yet, because the first of them needs what is being read
     /// from the disk.
     private var waiting: [WaitingMessage] = []
@@ -128,6 +131,7 @@ public final class ReplicatedLog: @unchecked Sendable {
         follower = LogFollower(cluster: cluster, log: UInt32(number), state: state)
         applySequence.store(state.sequence, ordering: .releasing)
         halt = nil
+        isIncomplete = false
         held.store(true, ordering: .relaxed)
     }
 
@@ -367,7 +371,9 @@ public final class ReplicatedLog: @unchecked Sendable {
                 returned(header, reason)
                 return .passedOver
             case .apply(let message):
+                isIncomplete = true
                 try apply(message)
+                isIncomplete = false
                 returned(message.header, nil)
                 return .applied
             }

@@ -49,6 +49,11 @@ public struct ClusterDirectory: Sendable {
         _ settings: ClusterSettings, from origin: Manifest? = nil
     ) async throws(ClusterError) {
         if let problem = settings.problem { throw .settings(problem) }
+        if let origin, Set(origin.logs.values.map(\.schema.changeCount)).count > 1 {
+            throw .settings(
+                "the directory is from while the schema was being changed; take another node's, or another backup"
+            )
+        }
         do {
             var configuration = KeyValueConfiguration(
                 bucket: ClusterSettings.bucket(of: settings.name))
@@ -64,7 +69,7 @@ public struct ClusterDirectory: Sendable {
                 // Not from nothing, if there is something.
                 let history = LogHistory(
                     epoch: origin?.logs.values.map(\.state.epoch).max() ?? 1,
-                    streamNanoseconds: UInt64(max(0, info.created.nanoseconds)),
+                    streamNanoseconds: info.created.unsignedNanoseconds,
                     startSequence: origin == nil
                         ? 0 : max(1, origin?.logs[number]?.state.sequence ?? 1),
                     origin: nil)
@@ -87,6 +92,17 @@ public struct ClusterDirectory: Sendable {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys]
         return ByteBuffer(bytes: try encoder.encode(value))
+    }
+
+    /// Sees to it that there is no cluster `name` yet.
+    public func checkMissing(_ name: String) async throws(ClusterError) {
+        do throws(ClusterError) {
+            _ = try await settings(of: name)
+        } catch {
+            if case .missing = error { return }
+            throw error
+        }
+        throw .exists(name)
     }
 
     /// The settings of the cluster `name`.

@@ -65,7 +65,7 @@ public struct ClusterObserver: Sendable {
                     hasStream: info != nil, firstSequence: info?.state.firstSequence ?? 0,
                     lastSequence: info?.state.lastSequence ?? 0,
                     byteCount: info?.state.bytes ?? 0, leader: info?.cluster?.leader ?? "",
-                    holders: assignment?.holders[number] ?? []))
+                    holders: assignment?.holders(ofLog: number) ?? []))
         }
         return Status(nodes: nodes, logs: logs)
     }
@@ -75,6 +75,20 @@ public struct ClusterObserver: Sendable {
     /// What the cluster says of a log.
     func history(_ log: Int) async throws(ClusterError) -> LogHistory? {
         try await read(ClusterSettings.historyKey(ofLog: log), as: LogHistory.self)
+    }
+
+    /// The same, and its revision; nil if nothing is said.
+    func historyWithRevision(
+        _ log: Int
+    ) async throws(ClusterError) -> (history: LogHistory, revision: UInt64)? {
+        do {
+            let entry = try await bucket.get(ClusterSettings.historyKey(ofLog: log))
+            return try entry.map {
+                (try JSONDecoder().decode(LogHistory.self, from: $0.value), $0.revision)
+            }
+        } catch {
+            throw .servers("\(error)")
+        }
     }
 
     /// Which nodes are to hold which logs; nil if that is not known.

@@ -79,9 +79,11 @@ final class LogDriver: @unchecked Sendable {
 
     /// The cluster says which stream holds the log, and what it begins with.
     func learn(_ history: LogHistory) {
-        guard history.epoch > self.history?.epoch ?? 0 else { return }
+        guard history.follows(self.history) else { return }
         self.history = history
-        guard log.isHeld, log.state.epoch < history.epoch else { return }
+        // Only with it a node can tell what positions mean.
+        noteProgress()
+        guard log.isHeld, log.halt == nil, log.state.epoch < history.epoch else { return }
         log.stop(.newerEpoch(history.epoch))
         halted("epoch \(history.epoch) has begun")
     }
@@ -92,6 +94,8 @@ final class LogDriver: @unchecked Sendable {
         switch history.step(number, halt, log.state, view) {
         case .none: return
         case .begin:
+            // What it has is not what it was at any message.
+            guard !log.isIncomplete else { return }
             logger.notice(
                 "a new epoch begins with what this node has",
                 metadata: [
@@ -163,7 +167,7 @@ final class LogDriver: @unchecked Sendable {
     ) -> Bool {
         !log.isHeld
             && history.canBeginAnew(
-                log.number, streamNanoseconds: UInt64(max(0, info.created.nanoseconds)),
+                log.number, streamNanoseconds: info.created.unsignedNanoseconds,
                 first: info.state.firstSequence, last: info.state.lastSequence, view)
     }
 
@@ -228,7 +232,8 @@ final class LogDriver: @unchecked Sendable {
         // The last message comes again, to be recognised.
         options.start = .sequence(max(1, log.state.sequence))
         if log.state.streamNanoseconds > 0 {
-            options.created = NATSTime(nanoseconds: Int64(log.state.streamNanoseconds))
+            options.created = NATSTime(
+                unsignedNanoseconds: log.state.streamNanoseconds)
         }
         let consumer = OrderedConsumer(
             jetStream.client, stream: settings.stream(ofLog: log.number), options: options,
@@ -323,7 +328,9 @@ final class LogDriver: @unchecked Sendable {
     }
 
     private func noteProgress() {
-        guard !log.isCaughtUp, let endSequence, log.state.sequence >= endSequence else { return }
+        guard !log.isCaughtUp, history != nil, log.halt == nil, let endSequence,
+            log.state.sequence >= endSequence
+        else { return }
         log.isCaughtUp = true
         logger.debug("caught up", metadata: ["sequence": "\(log.state.sequence)"])
     }
@@ -334,7 +341,7 @@ final class LogDriver: @unchecked Sendable {
             strandedSince = nil
             log.isStranded = false
             endSequence = info.state.lastSequence
-            log.setStream(nanoseconds: UInt64(max(0, info.created.nanoseconds)))
+            log.setStream(nanoseconds: info.created.unsignedNanoseconds)
             noteProgress()
             poll()
         case .interrupted(let reason):
@@ -343,15 +350,11 @@ final class LogDriver: @unchecked Sendable {
         case .missing(let range):
             // Only what comes again to be recognised.
             if range.upperBound <= log.state.sequence { return }
-            if !log.isCaughtUp {
-                logger.warning(
-                    "the log has been trimmed beyond what this node has, which begins anew",
-                    metadata: ["missing": "\(range)"])
-                stop()
-                // Whoever places logs sees that it is missing.
-                return log.leave()
-            }
-            log.stop(.missing(expected: range.lowerBound, found: range.upperBound + 1))
+            // What it has may be all there is, so it is kept until another node's can take its place.
+            log.stop(
+                log.isCaughtUp
+                    ? .missing(expected: range.lowerBound, found: range.upperBound + 1)
+                    : .trimmed(first: range.upperBound + 1))
             halted("messages \(range) are gone")
         case .ended(let end):
             log.stop(.otherHistory("\(end)"))

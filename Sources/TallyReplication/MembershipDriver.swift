@@ -30,6 +30,7 @@ final class MembershipDriver: @unchecked Sendable {
     private let onView: (ClusterView) -> Void
     private let onContact: () -> Void
     private let onEntry: (KeyValueEntry) -> Void
+    private let onCurrent: () -> Void
     private var watch: KeyValueWatch?
     private var subscription: NATSSubscription?
     private var revision: UInt64 = 0
@@ -37,6 +38,8 @@ final class MembershipDriver: @unchecked Sendable {
     private var lastSpoken: UInt64 = 0
     /// What ought to be published, and since when it has been the same.
     private var wanted: (assignment: Assignment, since: UInt64)?
+    /// Whether an operator has given this node's places away.
+    private var isSaidAbsent = false
     private var knownNodes: Set<NodeIdentity> = []
 
     private static let silenceMaxNanoseconds = Limits.nodeSilenceMilliseconds * 1_000_000
@@ -47,6 +50,7 @@ final class MembershipDriver: @unchecked Sendable {
     /// - Parameters:
     ///   - progress: How far this node has come with its logs, and with the schema.
     ///   - onEntry: Called with what is put into the cluster's bucket.
+    ///   - onCurrent: Called when all that was in the bucket has been told.
     ///   - onContact: Called when a node is heard, this one too: then the broker can be reached.
     ///   - onView: Called with who serves what, several times a second.
     init(
@@ -54,10 +58,12 @@ final class MembershipDriver: @unchecked Sendable {
         logger: Logger,
         progress: @escaping () -> (logs: [Int: NodeRecord.Progress], schemaChanges: UInt64),
         onContact: @escaping () -> Void, onEntry: @escaping (KeyValueEntry) -> Void,
+        onCurrent: @escaping () -> Void,
         onView: @escaping (ClusterView) -> Void
     ) {
         self.onContact = onContact
         self.onEntry = onEntry
+        self.onCurrent = onCurrent
         self.settings = settings
         self.client = client
         self.own = own
@@ -114,7 +120,10 @@ final class MembershipDriver: @unchecked Sendable {
 
     func tick() {
         let now = clock.monotonicNanoseconds()
-        if now - lastSpoken >= Self.speechNanoseconds { speak() }
+        if now - lastSpoken >= Self.speechNanoseconds {
+            speak()
+            if isSaidAbsent { denyAbsence() }
+        }
         let view = view
         report(view)
         onView(view)
@@ -195,7 +204,8 @@ final class MembershipDriver: @unchecked Sendable {
         case .vanished(let key):
             if key == ClusterSettings.drainKey(of: own.node) { setDraining(false) }
             setAbsent(key, false)
-        case .current, .interrupted: return
+        case .current: onCurrent()
+        case .interrupted: return
         case .ended(let end):
             logger.error("the cluster's bucket is another one", metadata: ["reason": "\(end)"])
         }
@@ -204,8 +214,12 @@ final class MembershipDriver: @unchecked Sendable {
     private func setAbsent(_ key: String, _ isAbsent: Bool) {
         guard let node = ClusterSettings.node(ofAbsentKey: key) else { return }
         membership.setAbsent(node, isAbsent)
-        // It is here.
-        if isAbsent, node == own.node { bucket.write(.delete, to: key) { _ in } }
+        if node == own.node { isSaidAbsent = isAbsent }
+    }
+
+    /// It is here: so it says until everybody knows.
+    private func denyAbsence() {
+        bucket.write(.delete, to: ClusterSettings.absentKey(of: own.node)) { _ in }
     }
 
     private func considerAssignment(_ now: UInt64) {

@@ -84,6 +84,7 @@ public final class ReplicationService: Service, @unchecked Sendable {
             progress: { [unowned self] in progress },
             onContact: { replica.noteContact(now: clock.monotonicNanoseconds()) },
             onEntry: { [unowned self] in receive($0) },
+            onCurrent: { [unowned self] in schema.isCurrent = true },
             onView: { [unowned self] in place($0) })
         replica.setView(membership.view)
     }

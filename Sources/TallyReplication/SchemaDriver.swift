@@ -28,6 +28,8 @@ final class SchemaDriver: @unchecked Sendable {
     /// Changes that are known while some before them are not.
     private var early: [UInt64: SchemaChange] = [:]
     private var schema = Schema()
+    /// Whether what the cluster's bucket has is known.
+    var isCurrent = false
     /// How many changes some node has made.
     private var madeCount: UInt64 = 0
     /// Since when names have been reserved, monotonic nanoseconds.
@@ -171,7 +173,10 @@ final class SchemaDriver: @unchecked Sendable {
                 } catch {
                     refusal = "\(error)"
                 }
-                return (driver.number + 1, driver.madeCount > driver.number, refusal)
+                return (
+                    driver.number + 1, !driver.isCurrent || driver.madeCount > driver.number,
+                    refusal
+                )
             }
             if isBehind {
                 // What the others have made is still on its way here, or the bucket has lost it.
@@ -219,8 +224,12 @@ final class SchemaDriver: @unchecked Sendable {
     /// - Returns: whether the last of them found plain keys in its way; nil if not all logs have made it.
     private func spread(upTo number: UInt64, _ partitions: Range<Int>) async -> Bool? {
         let (base, changes) = await onLoop { driver in
-            (driver.base, Array(driver.changes.prefix(Int(number - driver.base))))
+            (
+                driver.base,
+                Array(driver.changes.prefix(number > driver.base ? Int(number - driver.base) : 0))
+            )
         }
+        guard !changes.isEmpty else { return nil }
         // Most logs lack the last one only.
         let last = await send(changes, behind: base, from: changes.count - 1, partitions)
         switch last {

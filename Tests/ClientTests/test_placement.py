@@ -407,3 +407,13 @@ def test_one_log_can_be_compared(cluster):
     compared = verify(3)
     assert compared.returncode == 0 and "the same" in compared.stdout, compared
     assert len(compared.stdout.splitlines()) == 2
+
+
+def test_what_is_too_long_for_a_message_is_refused_by_every_node(cluster):
+    """However well it could be packed, and whether the node has the log or asks another."""
+    keys = {f"{{one}}{number:04d}" + "k" * 3900: 1 for number in range(300)}
+    for node in cluster.nodes:
+        if node.is_running:
+            with pytest.raises(redis.ResponseError, match="fewer keys at a time"):
+                node.client().mset(keys)
+            assert node.client().ping()

@@ -73,6 +73,46 @@ struct LogHistoryTests {
         #expect(Self.second.step(0, .notApplied(""), newer, ahead) == .none)
     }
 
+    @Test func whatWasTrimmedAwayIsCopied() {
+        let state = Self.state(epoch: 2, sequence: 12)
+        let served = Self.view(Self.progress(.serving, epoch: 2, sequence: 40))
+        #expect(Self.second.step(0, .trimmed(first: 30), state, served) == .copy)
+        // It may be all there is.
+        #expect(Self.second.step(0, .trimmed(first: 30), state, Self.view(nil)) == .none)
+    }
+
+    @Test func nothingIsDoneBeforeTheStreamIsThere() {
+        var history = Self.second
+        history.streamNanoseconds = 0
+        let state = Self.state(epoch: 1, sequence: 10)
+        #expect(history.step(0, .newerEpoch(2), state, Self.view(nil)) == .none)
+        #expect(Self.second.follows(history) && !history.follows(Self.second))
+        #expect(history.follows(nil) && !history.follows(history))
+    }
+
+    @Test func onlyCopiesOfThePresentEpochLetALogBeTrimmed() {
+        func floor(_ second: NodeRecord.Progress) -> UInt64? {
+            var membership = Membership(own: Self.own, logCount: 1, now: 0)
+            let progress = [
+                Self.own: Self.progress(.serving, epoch: 2, sequence: 50), Self.other: second,
+            ]
+            for (node, progress) in progress {
+                membership.hear(
+                    NodeRecord(
+                        node: node, startedMilliseconds: 1,
+                        address: NodeAddress(host: "h", port: 1, tlsPort: nil), zone: "",
+                        version: "1", logs: [0: progress]), now: 0)
+            }
+            membership.publish(
+                Assignment(holders: [[Self.own, Self.other]], zones: [:]), version: 1)
+            return TrimRule.floor(
+                0, copies: 2, membership.view(now: 0, silenceMaxNanoseconds: 1))
+        }
+        #expect(floor(Self.progress(.serving, epoch: 2, sequence: 40)) == 40)
+        #expect(floor(Self.progress(.halted, epoch: 2, sequence: 40)) == nil)
+        #expect(floor(Self.progress(.following, epoch: 1, sequence: 40)) == nil)
+    }
+
     @Test func aLogIsBegunAnewOnlyWhereNothingIsMissing() {
         let first = LogHistory(epoch: 1, streamNanoseconds: 5, startSequence: 0, origin: nil)
         let nobody = Self.view(nil)

@@ -105,12 +105,14 @@ public final class RemoteLog: @unchecked Sendable {
     }
 
     private func takeOff(_ draft: LogDraft, epoch: UInt32, _ now: UInt64) {
+        guard draft.messageBytes <= Limits.logMessageBytesMax else {
+            return end(draft.takeWaiters(), .messageTooLong)
+        }
         let bytes = draft.message(
             LogMessage.Header(
                 cluster: cluster, log: UInt32(number), epoch: epoch, producer: identity,
                 producerSequence: nextNumber))
         let waiters = draft.takeWaiters()
-        guard bytes.count <= Limits.logMessageBytesMax else { return end(waiters, .messageTooLong) }
         flights[nextNumber] = Flight(bytes: bytes, waiters: waiters, begun: now, due: now)
         nextNumber += 1
     }

@@ -13,6 +13,11 @@ public struct Assignment: Codable, Equatable, Sendable {
         self.zones = zones
     }
 
+    /// The nodes of a log; none if it has no such log.
+    public func holders(ofLog number: Int) -> [NodeIdentity] {
+        holders.indices.contains(number) ? holders[number] : []
+    }
+
     /// A node that may hold logs.
     public struct Candidate: Equatable, Sendable {
         /// Who it is.

@@ -4,11 +4,12 @@ public import TallyCore
 public struct LogHistory: Codable, Equatable, Sendable {
     /// The epoch, from 1.
     public var epoch: UInt32
-    /// When the stream was created, nanoseconds since 1970.
+    /// When the stream was created, nanoseconds since 1970; 0 while it is about to be.
     public var streamNanoseconds: UInt64
     /// The last message of the epochs before, 0 for none.
     public var startSequence: UInt64
-    /// The node whose state at that message the epoch begins with; nil if it begins with nothing.
+    /// The node whose state at that message the epoch begins with; nil if it begins with nothing, or, where there
+    /// were messages before, waits for a recovery.
     public var origin: NodeIdentity?
 
     /// A history in all its parts.
@@ -34,10 +35,11 @@ public struct LogHistory: Codable, Equatable, Sendable {
     /// The step that is due for a replica that is followed no further.
     ///
     /// A copy may hide why a replica has stopped, and bring what is older; so it is made only where that is known to
-    /// be right: in a new epoch, or where nothing but this node's disk is to blame.
+    /// be right: in a new epoch, where others have applied what this node could not, or where the log has been trimmed.
     public func step(
         _ log: Int, _ halt: LogFollower.Halt, _ state: LogState, _ view: ClusterView
     ) -> Step {
+        guard streamNanoseconds > 0 else { return .none }
         if state.epoch < epoch, origin == view.own, state.sequence == startSequence {
             return .begin
         }
@@ -48,8 +50,17 @@ public struct LogHistory: Codable, Equatable, Sendable {
         }
         guard isServed, state.epoch <= epoch else { return .none }
         if state.epoch < epoch { return .copy }
-        if case .notApplied = halt { return .copy }
-        return .none
+        switch halt {
+        case .notApplied, .trimmed: return .copy
+        default: return .none
+        }
+    }
+
+    /// Whether this is news after `other`: a later epoch, or the stream of an epoch that was being begun.
+    public func follows(_ other: LogHistory?) -> Bool {
+        guard let other else { return true }
+        return epoch > other.epoch
+            || epoch == other.epoch && other.streamNanoseconds == 0 && streamNanoseconds > 0
     }
 
     /// Whether a node without a replica can follow the log from its beginning.

@@ -9,8 +9,12 @@ public enum TrimRule {
             return nil
         }
         var floor = UInt64.max
+        let epoch = view.nodes.values.compactMap { $0.logs[log]?.epoch }.max()
         for holder in holders {
-            guard let progress = view.nodes[holder]?.logs[log] else { return nil }
+            // What is of an earlier epoch, or cannot go on, is no copy that counts.
+            guard let progress = view.nodes[holder]?.logs[log], progress.epoch == epoch,
+                progress.phase != .halted
+            else { return nil }
             floor = min(floor, progress.durableSequence)
         }
         return floor > 0 && floor < .max ? floor : nil

@@ -7,6 +7,12 @@ public struct NATSTime: Hashable, Comparable, Sendable {
     /// A moment.
     public init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
 
+    /// A moment after 1970; the latest there is for what 63 bits do not reach.
+    public init(unsignedNanoseconds: UInt64) { nanoseconds = Int64(clamping: unsignedNanoseconds) }
+
+    /// Nanoseconds since 1970; 0 for what was before.
+    public var unsignedNanoseconds: UInt64 { UInt64(max(0, nanoseconds)) }
+
     /// Orders by time.
     public static func < (first: NATSTime, second: NATSTime) -> Bool {
         first.nanoseconds < second.nanoseconds

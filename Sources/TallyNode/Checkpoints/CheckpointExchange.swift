@@ -11,6 +11,8 @@ struct CheckpointCut: Sendable {
     let schema: Schema
     /// In a cluster, how far each log's partitions have come.
     let logs: [Int: Manifest.HeldLog]
+    /// Logs of which the last checkpoint stays as it is.
+    let kept: Set<Int>
     /// For each partition what is to be merged.
     let merges: [[TableMerge]]
     /// For each partition which one it was: another may be in its place before the merges are done.

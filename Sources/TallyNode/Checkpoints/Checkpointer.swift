@@ -61,8 +61,9 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     private struct Round {
         let sequence: UInt64
         let schema: Schema
-        let logs: [Int: Manifest.HeldLog]
-        let onceFloors: [UInt64]
+        var logs: [Int: Manifest.HeldLog]
+        let kept: Set<Int>
+        var onceFloors: [UInt64]
         /// For each partition what is to be merged; empty once it has been, so that its memory goes.
         var merges: [[TableMerge]]
         let incarnations: [UInt64]
@@ -159,7 +160,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
             guard let cut = node.checkpoints.takeCut() else { return .waiting }
             phase = .merging(
                 Round(
-                    sequence: cut.sequence, schema: cut.schema, logs: cut.logs,
+                    sequence: cut.sequence, schema: cut.schema, logs: cut.logs, kept: cut.kept,
                     onceFloors: cut.onceFloors, merges: cut.merges,
                     incarnations: cut.incarnations))
             return .working
@@ -420,7 +421,21 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
 
     // MARK: All of them
 
+    /// Takes over from the last checkpoint what of it is to stay.
+    private func keep(_ round: inout Round) {
+        guard let published else { return }
+        for number in round.kept {
+            round.logs[number] = published.logs[number]
+            for index in published.shares.partitions(of: number) {
+                round.tables[index] = published.partitions[index]
+                round.onceFloors[index] = published.onceFloors[index]
+            }
+        }
+    }
+
     private func publish(_ round: Round) throws(DiskError) {
+        var round = round
+        keep(&round)
         let states = round.logs.values.map(\.state)
         let isFollower = node.logCount > 0
         let manifest = Manifest(

@@ -31,17 +31,25 @@ extension Node {
 
     /// Sets aside what has changed in all partitions. Call under all locks, between two groups, or two
     /// messages.
-    func freeze(_ logs: [Int: LogState] = [:]) -> CheckpointCut {
+    func freeze(_ logs: [Int: LogState?] = [:]) -> CheckpointCut {
         var held: [Int: Manifest.HeldLog] = [:]
+        var kept: Set<Int> = []
         for (number, state) in logs {
+            guard let state else {
+                kept.insert(number)
+                continue
+            }
             let first = shares.partitions(of: number).lowerBound
             held[number] = Manifest.HeldLog(
                 state: state, schema: partitions.partition(first).pointee.schema)
         }
         return CheckpointCut(
             sequence: logCount > 0 ? checkpoints.messageCount : openSequence.pointee - 1,
-            schema: partitions.partition(0).pointee.schema, logs: held,
-            merges: (0..<partitionCount).map { changeSegments($0) { $0.freeze() } },
+            schema: partitions.partition(0).pointee.schema, logs: held, kept: kept,
+            merges: (0..<partitionCount).map { partition in
+                let isKept = !kept.isEmpty && kept.contains(shares.log(of: partition))
+                return isKept ? [] : changeSegments(partition) { $0.freeze() }
+            },
             incarnations: (0..<partitionCount).map {
                 partitions.partition($0).pointee.incarnation
             },

@@ -15,7 +15,8 @@ public enum ClusterConversion {
             switch self {
             case .empty: "there are no data in it"
             case .logCount(let logs, let partitions):
-                "\(logs) logs cannot order \(partitions) partitions: a power of two, at most as many"
+                "\(logs) logs cannot order \(partitions) partitions: a power of two, at most as many, and at "
+                    + "most \(Limits.logsMax)"
             }
         }
     }
@@ -39,7 +40,9 @@ public enum ClusterConversion {
         guard try JournalScanner<D>.hasFiles(disk) else { throw Refusal.empty }
         let opening = try NodeOpening(disk: disk, clock: clock, configuration: configuration)
         let partitionCount = opening.node.partitionCount
-        guard logCount > 0, logCount.nonzeroBitCount == 1, logCount <= partitionCount else {
+        guard logCount > 0, logCount.nonzeroBitCount == 1,
+            logCount <= min(Limits.logsMax, partitionCount)
+        else {
             throw Refusal.logCount(logCount, partitions: partitionCount)
         }
         opening.checkpointer.begin()

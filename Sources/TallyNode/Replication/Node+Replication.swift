@@ -123,8 +123,9 @@ extension Node {
 
     /// Sets aside what has changed for the checkpoint that is to be made. Call between two messages.
     ///
-    /// - Parameter logs: How far each log's partitions have come.
-    public func takeCut(_ logs: () -> [Int: LogState]) {
+    /// - Parameter logs: How far each log's partitions have come; nil for those of which the last checkpoint is to
+    ///   be kept as it is.
+    public func takeCut(_ logs: () -> [Int: LogState?]) {
         guard checkpoints.takeCutRequest() else { return }
         let logs = logs()
         withAllLocked { checkpoints.offer(freeze(logs)) }

@@ -48,21 +48,18 @@ struct ClusterCommand: AsyncParsableCommand {
             guard ClusterSettings.isName(servers.cluster) else {
                 throw ValidationError("a cluster's name is 1 to 32 letters, digits and hyphens")
             }
-            let origin = try givingUp { try from.map(open) }
-            let settings = ClusterSettings(
-                name: servers.cluster,
-                identity: origin?.identity
-                    ?? LogIdentity(
-                        high: .random(in: .min ... .max), low: .random(in: .min ... .max)),
-                partitions: origin?.partitions.count ?? partitions,
-                logs: origin?.logCount ?? logs, logReplicas: replicas,
-                copies: copies, absenceSecondsMax: absenceSeconds,
-                onceWindowSeconds: onceWindowSeconds)
-            if let problem = settings.problem { throw ValidationError(problem) }
+            if let problem = settings(nil).problem { throw ValidationError(problem) }
             let client = try servers.connect()
+            let settings: ClusterSettings
+            let origin: Manifest?
             do {
                 try await client.waitUntilConnected()
-                try await ClusterDirectory(client).create(settings, from: origin)
+                let directory = ClusterDirectory(client)
+                // Before anything is changed.
+                try await directory.checkMissing(servers.cluster)
+                origin = try from.map(open)
+                settings = self.settings(origin)
+                try await directory.create(settings, from: origin)
             } catch {
                 try? await client.close().get()
                 writeError("tally: \(error)\n")
@@ -75,6 +72,18 @@ struct ClusterCommand: AsyncParsableCommand {
             if origin != nil {
                 print("start its nodes, then have their data go on: tally cluster recover --yes")
             }
+        }
+
+        private func settings(_ origin: Manifest?) -> ClusterSettings {
+            ClusterSettings(
+                name: servers.cluster,
+                identity: origin?.identity
+                    ?? LogIdentity(
+                        high: .random(in: .min ... .max), low: .random(in: .min ... .max)),
+                partitions: origin?.partitions.count ?? partitions,
+                logs: origin?.logCount ?? logs, logReplicas: replicas,
+                copies: copies, absenceSecondsMax: absenceSeconds,
+                onceWindowSeconds: onceWindowSeconds)
         }
 
         /// What a directory holds, as a cluster's.

@@ -30,24 +30,43 @@ extension ClusterCommand {
                 let recovery = ClusterRecovery(settings, client)
                 let nodes = try await ClusterObserver(settings, client).hear(for: .seconds(1))
                 var plans: [ClusterRecovery.Plan] = []
+                var refusals: [ClusterRecovery.Refusal] = []
                 let broken = try await recovery.broken(nodes)
                 for number in log.map({ [$0] }) ?? broken {
-                    plans.append(try await recovery.plan(log: number, nodes))
+                    do {
+                        plans.append(try await recovery.plan(log: number, nodes))
+                    } catch let refusal as ClusterRecovery.Refusal {
+                        refusals.append(refusal)
+                    }
                 }
-                print(plans.isEmpty ? "every log is served by some node" : Self.text(plans))
+                for refusal in refusals { writeError("tally: \(refusal)\n") }
+                if !plans.isEmpty { print(Self.text(plans)) }
+                if plans.isEmpty, refusals.isEmpty { print("every log is served by some node") }
                 guard yes else { return }
-                if !acceptLoss, let plan = plans.first(where: { !$0.missing.isEmpty }) {
-                    writeError(
-                        "tally: nodes that may have come further with log \(plan.log) are not there: "
-                            + plan.missing.map(\.description).joined(separator: ", ")
-                            + "; start them, or go on with --accept-loss\n")
+                if !acceptLoss, let reason = plans.lazy.compactMap(Self.loss).first {
+                    writeError("tally: \(reason), or go on with --accept-loss\n")
                     throw ExitCode.failure
                 }
                 for plan in plans {
                     try await recovery.carryOut(plan)
                     print("log \(plan.log) goes on in epoch \(plan.epoch)")
                 }
+                if !refusals.isEmpty { throw ExitCode.failure }
             }
+        }
+
+        /// What may be lost by a plan, and what could be done against that; nil for nothing.
+        private static func loss(_ plan: ClusterRecovery.Plan) -> String? {
+            if !plan.missing.isEmpty {
+                return "nodes that may have come further with log \(plan.log) are not there: "
+                    + plan.missing.map(\.description).joined(separator: ", ") + "; start them"
+            }
+            if plan.lostMessages > 0 {
+                return
+                    "log \(plan.log) is there, with \(plan.lostMessages) messages that no node has applied; "
+                    + "see why nodes have stopped with it"
+            }
+            return nil
         }
 
         private static func text(_ plans: [ClusterRecovery.Plan]) -> String {

@@ -290,5 +290,6 @@ def test_a_family_is_not_made_over_plain_keys(cluster):
     with pytest.raises(redis.ResponseError, match="no such counter"):
         first.execute_command("DROP", "COUNTER", "nobody")
     assert first.execute_command("DROP", "COUNTER", "way") == b"OK"
+    assert cluster.nodes[0].log().count("DROP COUNTER way") == 1
     wait_until(lambda: b"way" not in second.execute_command("DESCRIBE"), "the end of it")
     assert second.incr("way:17") == 1

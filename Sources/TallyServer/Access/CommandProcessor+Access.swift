@@ -111,6 +111,8 @@ extension CommandProcessor {
     private mutating func noteAdministration(
         _ index: Int, _ arguments: CommandArguments, _ user: User, _ session: borrowing Session
     ) {
+        // One that has begun is presented again until it is done.
+        guard session.schemaChange == nil else { return }
         var id = server.commands[index].id
         if server.commands[index].isContainer, arguments.count > 1 {
             guard let subcommand = server.specs[index].subcommand(named: arguments[1]) else {

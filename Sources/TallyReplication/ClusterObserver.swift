@@ -72,36 +72,29 @@ public struct ClusterObserver: Sendable {
 
     // MARK: What the servers hold
 
-    /// What the cluster says of a log.
+    /// What the cluster says of a log; nil if it says nothing.
     func history(_ log: Int) async throws(ClusterError) -> LogHistory? {
-        try await read(ClusterSettings.historyKey(ofLog: log), as: LogHistory.self)
+        try await historyWithRevision(log)?.value
     }
 
-    /// The same, and its revision; nil if nothing is said.
+    /// The same, and its revision.
     func historyWithRevision(
         _ log: Int
-    ) async throws(ClusterError) -> (history: LogHistory, revision: UInt64)? {
-        do {
-            let entry = try await bucket.get(ClusterSettings.historyKey(ofLog: log))
-            return try entry.map {
-                (try JSONDecoder().decode(LogHistory.self, from: $0.value), $0.revision)
-            }
-        } catch {
-            throw .servers("\(error)")
-        }
+    ) async throws(ClusterError) -> (value: LogHistory, revision: UInt64)? {
+        try await read(ClusterSettings.historyKey(ofLog: log), as: LogHistory.self)
     }
 
     /// Which nodes are to hold which logs; nil if that is not known.
     func assignment() async throws(ClusterError) -> Assignment? {
-        try await read(ClusterSettings.assignmentKey, as: Assignment.self)
+        try await read(ClusterSettings.assignmentKey, as: Assignment.self)?.value
     }
 
     private func read<Value: Decodable>(
         _ key: String, as type: Value.Type
-    ) async throws(ClusterError) -> Value? {
+    ) async throws(ClusterError) -> (value: Value, revision: UInt64)? {
         do {
             return try await bucket.get(key).map {
-                try JSONDecoder().decode(type, from: $0.value)
+                (try JSONDecoder().decode(type, from: $0.value), $0.revision)
             }
         } catch {
             throw .servers("\(error)")

@@ -23,7 +23,7 @@ public struct ClusterRecovery: Sendable {
     }
 
     /// What can be done for a log.
-    public struct Plan: Codable, Sendable {
+    public struct Plan: Sendable {
         /// The log's number.
         public var log: Int
         /// The epoch that begins.

@@ -241,9 +241,7 @@ final class MembershipDriver: @unchecked Sendable {
     }
 
     private func publish(_ assignment: Assignment) {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys]
-        guard let bytes = try? encoder.encodeAsByteBuffer(assignment, allocator: .init()) else {
+        guard let bytes = try? ClusterDirectory.encoded(assignment) else {
             preconditionFailure("an assignment has no JSON")
         }
         isPublishing = true

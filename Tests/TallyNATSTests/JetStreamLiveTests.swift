@@ -170,17 +170,20 @@ extension LiveTests {
                     try await jetStream.publish(
                         ByteBuffer(string: "1"), subject: "s", .init(messageID: "1"),
                         timeout: .milliseconds(100)) == .unknown(.timedOut))
-                let pending = Task {
-                    try await jetStream.publish(
-                        ByteBuffer(string: "2"), subject: "s", .init(messageID: "2"),
-                        timeout: .seconds(60))
-                }
+                let pending = client.eventLoop.makePromise(of: PublishOutcome.self)
+                try await client.eventLoop.submit {
+                    try jetStream.publish(
+                        ByteBuffer(string: "2"), to: "s", .init(messageID: "2"),
+                        timeout: .seconds(60)
+                    ) { pending.succeed($0) }
+                }.get()
                 try await eventually("it has been sent") {
                     await client.onLoop { $0(client.pendingBytes) } == 0
                 }
                 server.stop()
-                guard case .unknown(.disconnected) = try await pending.value else {
-                    Issue.record("the outcome is taken as known: \(try await pending.value)")
+                let outcome = try await pending.futureResult.get()
+                guard case .unknown(.disconnected) = outcome else {
+                    Issue.record("the outcome is taken as known: \(outcome)")
                     return
                 }
                 await #expect(throws: NATSNotSent.notConnected) {

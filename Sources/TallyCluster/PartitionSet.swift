@@ -21,6 +21,11 @@ public struct PartitionSet: Sendable {
         words[partition &>> 6] |= 1 &<< UInt64(partition & 63)
     }
 
+    /// Adds partitions.
+    public mutating func insert(_ partitions: Range<Int>) {
+        for partition in partitions { insert(partition) }
+    }
+
     /// Whether a partition is one of them.
     public func contains(_ partition: Int) -> Bool {
         words[partition &>> 6] & 1 &<< UInt64(partition & 63) != 0

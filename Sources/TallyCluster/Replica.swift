@@ -131,14 +131,15 @@ public final class Replica: Sendable {
                 return false
             }
         }
-        submission.logs = needed
+        var awaited = needed
         for number in logs.indices where needed & 1 &<< UInt64(number) != 0 {
             if here & 1 &<< UInt64(number) != 0 {
-                logs[number].submit(submission, now: now)
+                if !logs[number].submit(submission, now: now) { awaited &= ~(1 &<< UInt64(number)) }
             } else {
                 remotes[number].submit(submission, now: now)
             }
         }
+        submission.logs = awaited
         return true
     }
 

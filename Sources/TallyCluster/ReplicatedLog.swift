@@ -102,7 +102,7 @@ public final class ReplicatedLog: @unchecked Sendable {
         self.cluster = cluster
         self.node = node
         self.makeIdentity = makeIdentity
-        drafts = Locked(LogDrafts(partitions: partitions))
+        drafts = Locked(LogDrafts(log: number, partitions: partitions))
         follower = LogFollower(
             cluster: cluster, log: UInt32(number),
             state: state ?? LogState(epoch: 1, streamNanoseconds: 0))
@@ -132,6 +132,7 @@ public final class ReplicatedLog: @unchecked Sendable {
         applySequence.store(state.sequence, ordering: .releasing)
         halt = nil
         isIncomplete = false
+        drafts.withLock { $0.isLeaving = false }
         held.store(true, ordering: .relaxed)
     }
 
@@ -162,6 +163,7 @@ public final class ReplicatedLog: @unchecked Sendable {
         waiting.removeAll()
         let waiters = flight?.waiters ?? []
         flight = nil
+        land(isApplied: false)
         end(waiters, .outcomeUnknown)
         // A message that may be stored must not be followed by another under its number.
         producer = LogProducer(identity: makeIdentity())
@@ -175,8 +177,25 @@ public final class ReplicatedLog: @unchecked Sendable {
 
     /// Adds a submission's operations on this log's partitions to the next message; nothing for a
     /// barrier. Any thread.
-    public func submit(_ submission: Submission, now: UInt64) {
-        drafts.withLock { $0.add(submission, now: now) }
+    ///
+    /// - Returns: false if all of them have been answered early, so that the log will not tell of them.
+    @discardableResult
+    public func submit(_ submission: Submission, now: UInt64) -> Bool {
+        drafts.withLock { $0.add(submission, now: now, node) }
+    }
+
+    /// The last of this node's messages, by their numbers in `EarlyAnswer`, that is on its way no more. Any thread.
+    public var settledDraft: UInt64 { settled.load(ordering: .acquiring) }
+    private let settled = Atomic<UInt64>(0)
+
+    /// How many additions have been answered that are not in the log yet. Any thread.
+    public var earlyOwed: Int { drafts.withLock { $0.earlyCount } }
+
+    /// Whether nothing is answered early any more, since this node is about to give the log's partitions up. Any
+    /// thread.
+    public var isLeaving: Bool {
+        get { drafts.withLock { $0.isLeaving } }
+        set { drafts.withLock { $0.isLeaving = newValue } }
     }
 
     // MARK: Sending
@@ -194,10 +213,10 @@ public final class ReplicatedLog: @unchecked Sendable {
     }
 
     private func takeOff(_ now: UInt64) {
-        guard let draft = drafts.withLock({ $0.take() }) else { return }
+        guard let draft = drafts.withLock({ $0.takeOff() }) else { return }
         guard draft.messageBytes <= Limits.logMessageBytesMax else {
-            end(draft.takeWaiters(), .messageTooLong)
-            return drafts.withLock { $0.reuse(draft) }
+            land(isApplied: false)
+            return end(draft.takeWaiters(), .messageTooLong)
         }
         let (producer, sequence) = producer.begin(now: now, fresh: makeIdentity)
         let header = LogMessage.Header(
@@ -210,7 +229,19 @@ public final class ReplicatedLog: @unchecked Sendable {
         )
         counts.messages.wrappingAdd(1, ordering: .relaxed)
         counts.bytes.wrappingAdd(UInt64(flight?.publication.bytes.count ?? 0), ordering: .relaxed)
-        drafts.withLock { $0.reuse(draft) }
+        counts.early.wrappingAdd(UInt64(draft.early.count), ordering: .relaxed)
+        flyingEarly = draft.early.count
+    }
+
+    /// How many additions in the message in flight have been answered.
+    private var flyingEarly = 0
+
+    /// Nothing is on its way any more.
+    private func land(isApplied: Bool) {
+        if !isApplied { counts.earlyLost.wrappingAdd(UInt64(flyingEarly), ordering: .relaxed) }
+        flyingEarly = 0
+        guard let number = drafts.withLock({ $0.land() }) else { return }
+        settled.store(number, ordering: .releasing)
     }
 
     /// What the broker says of an attempt to store a message.
@@ -239,24 +270,19 @@ public final class ReplicatedLog: @unchecked Sendable {
         if let begun = producer.flightBegun, now - begun > writeNanosecondsMax {
             let waiters = flight?.waiters ?? []
             flight?.waiters = []
-            if producer.giveUp() {
+            // What has been answered must reach the log, however long that takes.
+            if flyingEarly == 0, producer.giveUp() {
                 flight = nil
+                land(isApplied: false)
                 end(waiters, .logUnavailable)
             } else {
                 end(waiters, .outcomeUnknown)
             }
         }
-        while let since = drafts.withLock({ $0.since }), now > since,
-            now - since > writeNanosecondsMax
-        {
-            dropDraft()
+        let limit = now - min(now, writeNanosecondsMax)
+        while let overdue = drafts.withLock({ $0.takeOverdue(limit) }) {
+            end(overdue.waiters, overdue.mayCome ? .outcomeUnknown : .logUnavailable)
         }
-    }
-
-    private func dropDraft() {
-        guard let draft = drafts.withLock({ $0.take() }) else { return }
-        end(draft.takeWaiters(), .logUnavailable)
-        drafts.withLock { $0.reuse(draft) }
     }
 
     private func end(_ waiters: [Submission], _ status: Outcome.Status) {
@@ -395,11 +421,19 @@ public final class ReplicatedLog: @unchecked Sendable {
 
     /// Tells those who have submitted to a log that is followed no further.
     public func refuseDrafts() {
-        while !drafts.withLock({ $0.isEmpty }) { dropDraft() }
+        while let draft = drafts.withLock({ $0.take() }) {
+            counts.earlyLost.wrappingAdd(UInt64(draft.early.count), ordering: .relaxed)
+            settled.store(draft.number, ordering: .releasing)
+            end(draft.takeWaiters(), .logUnavailable)
+            drafts.withLock { $0.reuse(draft) }
+        }
     }
 
     private func apply(_ message: LogMessage) throws(LogFollower.Halt) {
         try applied.gather(message)
+        if flyingEarly > 0, message.header.producer == producer.identity {
+            drafts.withLock { $0.willApply(at: follower.state.sequence) }
+        }
         let isWhole = node.apply(
             &applied.batch, sequence: follower.state.sequence,
             logTimeMilliseconds: Int64(follower.state.milliseconds))
@@ -411,6 +445,7 @@ public final class ReplicatedLog: @unchecked Sendable {
         guard let end = producer.returned(header, void, fresh: makeIdentity) else { return }
         let waiters = flight?.waiters ?? []
         flight = nil
+        land(isApplied: end == .applied)
         switch end {
         case .applied:
             let outcomes = applied.batch.results

@@ -1,4 +1,4 @@
-import TallyCore
+public import TallyCore
 import TallyEngine
 public import TallyNode
 
@@ -23,6 +23,12 @@ public final class Submission: @unchecked Sendable {
     private(set) var tickets: UnsafeMutablePointer<RequestSection.Ticket>
     /// Whether its reads, too, go through the logs where others have them.
     public var isOrdered = false
+    /// What of it may be answered early, in order; put there behind `route`.
+    public var candidates: [EarlyCandidate] = []
+    /// How long an addition that was answered may stay out of the log before no other is answered early.
+    public var earlyNanosecondsMax: UInt64 = 0
+    /// Where the latest of those that were answered are, by log: the drafts' numbers.
+    public private(set) var earlyDrafts: [Int: UInt64] = [:]
     /// The logs that its operations have been given to, a bit for each.
     public internal(set) var logs: UInt64 = 0
 
@@ -51,6 +57,8 @@ public final class Submission: @unchecked Sendable {
             tickets = .allocate(capacity: capacity)
         }
         isLocal.initialize(repeating: false, count: batch.count)
+        if !candidates.isEmpty { candidates.removeAll(keepingCapacity: true) }
+        if !earlyDrafts.isEmpty { earlyDrafts.removeAll() }
         logs = 0
         places = batch.places
     }
@@ -106,6 +114,57 @@ public final class Submission: @unchecked Sendable {
             return !operation.isWrite && operation.kind != .transaction
                 && !written.contains(partition) && replica.serves(partition)
         }
+    }
+
+    // MARK: Early answers
+
+    /// Notes those of the operations `range`, whole units, that may be answered early.
+    ///
+    /// - Parameter rule: Between which numbers the sum of an addition stays that may be; nil for others.
+    public func findCandidates(
+        _ range: Range<Int>, _ rule: (borrowing Operation) -> ClosedRange<Int64>?
+    ) {
+        var index = range.lowerBound
+        while index < range.upperBound {
+            let end = batch.unitEnd(index)
+            if end - index == 1, !isLocal[index], batch.operations[index].kind == .add,
+                let range = rule(batch.operations[index])
+            {
+                candidates.append(EarlyCandidate(index: index, range: range))
+            }
+            index = end
+        }
+    }
+
+    /// What the number of an addition is now.
+    func read(_ index: Int, on node: Node) -> Outcome {
+        // Reading sets the time by which all of the batch is told.
+        let nowMilliseconds = batch.nowMilliseconds
+        defer {
+            batch.operations[index].kind = .add
+            batch.nowMilliseconds = nowMilliseconds
+        }
+        batch.operations[index].kind = .get
+        node.read(index..<(index + 1), of: &batch)
+        return batch.outcomes[index]
+    }
+
+    /// Gives an addition that is on its way its outcome.
+    ///
+    /// - Parameter draft: Where it is.
+    func answerEarly(_ index: Int, _ outcome: Outcome, log: Int, draft: UInt64) {
+        isLocal[index] = true
+        places.setOutcome(index, outcome)
+        earlyDrafts[log] = draft
+    }
+
+    /// The logs that some operations of `range` wait for, a bit for each.
+    public func logsWaitedFor(_ range: Range<Int>, _ replica: Replica) -> UInt64 {
+        var logs: UInt64 = 0
+        for index in range where !isLocal[index] {
+            logs |= 1 &<< UInt64(replica.log(of: Int(places.operations[index].partition)))
+        }
+        return logs
     }
 
     /// Gives the operations of a log the outcome that nothing is known of them, or that they were not

@@ -160,6 +160,13 @@ public enum Limits {
     /// How long a message may be on its way before its outcome counts as unknown, and how long others may
     /// wait behind it before they are given up, milliseconds, unless the user says otherwise.
     public static let writeMillisecondsMax: UInt64 = 10_000
+    /// How long an addition that was answered early may stay out of the log, milliseconds, unless the user says
+    /// otherwise.
+    public static let earlyMillisecondsMax = 1_000
+    /// The same, the most that a user may say.
+    public static let earlyMillisecondsLimit = 60_000
+    /// Messages with additions that were answered early that may wait to be sent.
+    public static let earlyDraftsMax = 2
     /// Time after which a message that nobody has confirmed is sent again, milliseconds.
     public static let publishRetryMilliseconds: UInt64 = 2_000
     /// Bytes of operations that are passed on to another node in one request, about.

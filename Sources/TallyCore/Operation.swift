@@ -249,6 +249,9 @@ public struct Outcome: Equatable, Sendable {
     /// The latest commit group that this reflects: it must be on disk before anybody may know.
     public var sequence: UInt64 = 0
 
+    /// Stands for the sequence of what is not in the log yet.
+    public static let noSequence = UInt64.max
+
     /// The deadline of a key that has none.
     public static let noDeadline: Int64 = -1
 

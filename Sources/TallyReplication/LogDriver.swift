@@ -1,5 +1,6 @@
 import Logging
 import NIOCore
+import Synchronization
 import TallyCluster
 import TallyCore
 import TallyNATS
@@ -43,6 +44,8 @@ final class LogDriver: @unchecked Sendable {
     private static let retryNanoseconds: UInt64 = 1_000_000_000
     /// From one copy of what cannot be used further to the next.
     private static let mendNanoseconds: UInt64 = 60_000_000_000
+    /// Additions that were answered and are lost, as far as that has been told.
+    private var earlyLost: UInt64 = 0
     private static let publishTimeout = Duration.seconds(5)
 
     /// - Parameters:
@@ -216,6 +219,15 @@ final class LogDriver: @unchecked Sendable {
         notBefore = clock.monotonicNanoseconds() + Self.retryNanoseconds
     }
 
+    /// Whether nothing is lost if the replica is given up; nothing is answered early from now on.
+    var isReadyToLeave: Bool {
+        log.isLeaving = true
+        return log.earlyOwed == 0
+    }
+
+    /// The replica is to stay.
+    func stay() { log.isLeaving = false }
+
     /// Gives the replica up.
     func release() {
         logger.notice("the log is left to others")
@@ -260,9 +272,20 @@ final class LogDriver: @unchecked Sendable {
 
     /// Tells those who have waited for too long, and sends again what may be lost.
     func tick() {
+        tellOfLosses()
         if log.halt != nil || !log.isHeld { return log.refuseDrafts() }
         log.checkDeadlines(now: clock.monotonicNanoseconds())
         poll()
+    }
+
+    /// What was answered early and is given up must not go unseen.
+    private func tellOfLosses() {
+        let lost = log.counts.earlyLost.load(ordering: .relaxed)
+        guard lost > earlyLost else { return }
+        logger.critical(
+            "additions that were answered before they were in the log are lost",
+            metadata: ["count": "\(lost - earlyLost)"])
+        earlyLost = lost
     }
 
     private func publish(_ publication: ReplicatedLog.Publication) {

@@ -120,6 +120,7 @@ public final class ReplicationService: Service, @unchecked Sendable {
         ) { _ in self.tick() }
         try? await gracefulShutdown()
         client.eventLoop.execute { self.membership.sayGoodbye() }
+        await settle()
         try? await NIOThreadPool.singleton.runIfActive { self.onEnd() }
         ticks.cancel()
         client.eventLoop.execute {
@@ -130,6 +131,19 @@ public final class ReplicationService: Service, @unchecked Sendable {
             for driver in self.drivers { driver.stop() }
         }
         try? await client.close().get()
+    }
+
+    /// Waits for what has been answered to reach the logs, for a bounded time.
+    private func settle() async {
+        let since = clock.monotonicNanoseconds()
+        for log in replica.logs { log.isLeaving = true }
+        while replica.logs.contains(where: { $0.earlyOwed > 0 }) {
+            guard clock.monotonicNanoseconds() - since < Limits.writeMillisecondsMax * 1_000_000
+            else {
+                return logger.critical("additions that were answered have not reached their log")
+            }
+            try? await Task.sleep(for: .milliseconds(5))
+        }
     }
 
     /// How far this node has come with its logs, those on their way here included.
@@ -189,9 +203,11 @@ public final class ReplicationService: Service, @unchecked Sendable {
         for driver in drivers {
             driver.mend(view)
             switch PlacementStep.due(driver.number, isHeld: driver.isHeldOrComing, view) {
-            case .none: continue
+            case .none: driver.stay()
             case .acquire: driver.acquire(view)
-            case .release: driver.release()
+            case .release:
+                // What has been answered must reach the log first.
+                if driver.isReadyToLeave { driver.release() }
             }
         }
     }

@@ -15,6 +15,11 @@ public struct ServerConfiguration: Sendable {
     public var clientsMax = 10_000
     /// Seconds after which a silent connection is closed, 0...31,536,000; 0 for never.
     public var idleSecondsMax = 0
+    /// Whether additions to plain keys may be answered before they are in a cluster's log.
+    public var isPlainAnsweredEarly = false
+    /// How long one that was answered may stay out of the log before others are answered early no more,
+    /// milliseconds.
+    public var earlyMillisecondsMax = Limits.earlyMillisecondsMax
     /// Where the data is, for reports.
     public var dataDirectory = ""
     /// When replies may leave, for reports.

@@ -78,6 +78,13 @@ struct Serve: AsyncParsableCommand {
     var scrubSeconds: String?
     @Option(help: "Bytes a second at which other nodes' checkpoints are copied (default 64mb).")
     var copyRate: String?
+    @Option(
+        help:
+            "In a cluster, when INCR of a plain key is answered: applied or memory (default applied)."
+    )
+    var plainAck: String?
+    @Option(help: "How old what was answered from memory may become (default 1000).")
+    var memoryAckMilliseconds: String?
     @Option(help: "Addresses of a cluster's NATS servers, separated by commas (default none).")
     var nats: String?
     @Option(help: "Credentials file for them.")
@@ -125,6 +132,7 @@ struct Serve: AsyncParsableCommand {
             "once-memory": onceMemory,
             "checkpoint-bytes": checkpointBytes, "checkpoint-seconds": checkpointSeconds,
             "scrub-seconds": scrubSeconds, "copy-rate": copyRate,
+            "plain-ack": plainAck, "memory-ack-milliseconds": memoryAckMilliseconds,
             "nats": nats, "nats-credentials": natsCredentials, "cluster": cluster,
             "announce-host": announceHost, "announce-port": announcePort,
             "announce-tls-port": announceTLSPort, "zone": zone,
@@ -355,6 +363,8 @@ private struct Server {
         configuration.idleSecondsMax = settings.idleSecondsMax
         configuration.dataDirectory = settings.data
         configuration.durability = settings.durability
+        configuration.isPlainAnsweredEarly = settings.isPlainAnsweredEarly
+        configuration.earlyMillisecondsMax = settings.earlyMillisecondsMax
         return configuration
     }
 

@@ -57,6 +57,10 @@ struct Settings: Sendable {
     var checkpointSeconds = Limits.checkpointSeconds
     /// Seconds from the beginning of one scrub of all segment files to that of the next; 0 for never.
     var scrubSeconds = Limits.scrubSeconds
+    /// Whether additions to plain keys may be answered before they are in a cluster's log.
+    var isPlainAnsweredEarly = false
+    /// How long one that was answered may stay out of the log before others are answered early no more.
+    var earlyMillisecondsMax = Limits.earlyMillisecondsMax
     /// Bytes a second at which other nodes' checkpoints are copied.
     var copyBytesPerSecond = Limits.copyBytesPerSecond
     /// Addresses of the NATS servers of a cluster, separated by commas; empty for a node that is alone.
@@ -171,6 +175,13 @@ struct Settings: Sendable {
         integer("checkpoint-seconds", 1...86_400) { $1.checkpointSeconds = $0 },
         integer("scrub-seconds", 0...31_536_000) { $1.scrubSeconds = $0 },
         size("copy-rate", such: "16mb or 1gb") { $1.copyBytesPerSecond = $0 },
+        Field(name: "plain-ack", allowed: "applied, memory") { text, settings in
+            settings.isPlainAnsweredEarly = text == "memory"
+            return ["applied", "memory"].contains(text)
+        },
+        integer("memory-ack-milliseconds", 1...Limits.earlyMillisecondsLimit) {
+            $1.earlyMillisecondsMax = $0
+        },
         path("nats") { $1.nats = $0 },
         path("nats-credentials") { $1.natsCredentials = $0 },
         Field(

@@ -73,6 +73,7 @@ struct SchemaTests {
     @Test(
         arguments: [
             "ADD COUNTER a", "ADD COUNTER a known=only deleted=final", "DROP COUNTER a",
+            "ALTER COUNTER a ack=memory", "ALTER COUNTER a ack=applied",
             "ADD COLUMN a id primarykey type=string", "ADD COLUMN a id primarykey type=integer",
             "ADD COLUMN a b hint=8 max=12 min=-5 default=3 suffix=x bound=saturate",
             "ADD COLUMN a b hint=16 max=64 min=0 default=0 bound=reject", "DROP COLUMN a b",

@@ -55,7 +55,8 @@ public final class RemoteLog: @unchecked Sendable {
         // What comes back must fit into a message, too.
         func makeDrafts() -> LogDrafts {
             LogDrafts(
-                partitions: partitions, byteCountMax: Limits.forwardBytesMax, operationBytes: 32)
+                log: number, partitions: partitions, byteCountMax: Limits.forwardBytesMax,
+                operationBytes: 32)
         }
         drafts = Locked(makeDrafts())
         orderedDrafts = Locked(makeDrafts())
@@ -73,9 +74,9 @@ public final class RemoteLog: @unchecked Sendable {
     /// Adds a submission's operations on this log's partitions to the next request. Any thread.
     func submit(_ submission: Submission, now: UInt64) {
         if submission.isOrdered {
-            orderedDrafts.withLock { $0.add(submission, now: now) }
+            orderedDrafts.withLock { _ = $0.add(submission, now: now) }
         } else {
-            drafts.withLock { $0.add(submission, now: now) }
+            drafts.withLock { _ = $0.add(submission, now: now) }
         }
     }
 
@@ -187,11 +188,9 @@ public final class RemoteLog: @unchecked Sendable {
     }
 
     private func dropOverdue(_ drafts: borrowing Locked<LogDrafts>, _ now: UInt64) {
-        while let since = drafts.withLock({ $0.since }), now > since,
-            now - since > waitNanosecondsMax, let draft = drafts.withLock({ $0.take() })
-        {
-            end(draft.takeWaiters(), .logUnavailable)
-            drafts.withLock { $0.reuse(draft) }
+        let limit = now - min(now, waitNanosecondsMax)
+        while let overdue = drafts.withLock({ $0.takeOverdue(limit) }) {
+            end(overdue.waiters, .logUnavailable)
         }
     }
 }

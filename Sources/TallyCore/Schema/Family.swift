@@ -37,6 +37,8 @@ public struct Family: Equatable, Sendable {
     public var isDeletedFinal: Bool
     /// When records need not be in memory any more; nil for a family that says nothing about that.
     public var age: AgeRule?
+    /// Whether additions may be answered before they are in a cluster's log.
+    public var isAnsweredEarly = false
     /// Whether only its name is kept, so that it has no records yet.
     public var isReserved = false
     /// The number of the next column.
@@ -65,6 +67,7 @@ public struct Family: Equatable, Sendable {
                 name, isKnownOnly: isKnownOnly, isDeletedFinal: isDeletedFinal)
         ]
         if let age { changes.append(.setAge(family: name, age)) }
+        if isAnsweredEarly { changes.append(.setAnsweredEarly(family: name, true)) }
         if let key { changes.append(.setKey(family: name, name: key.name, kind: key.kind)) }
         for column in columns {
             var declaration = ColumnDeclaration(name: column.name)

@@ -72,6 +72,9 @@ public struct Schema: Equatable, Sendable {
         case .setAge(let family, let age):
             changed = try index(family)
             families[changed].age = age
+        case .setAnsweredEarly(let family, let isAnsweredEarly):
+            changed = try index(family)
+            families[changed].isAnsweredEarly = isAnsweredEarly
         case .setKey(let family, let name, let kind):
             changed = try index(family)
             try Self.checkName(name)
@@ -251,6 +254,8 @@ public enum SchemaChange: Equatable, Sendable {
     case openFamily(String)
     /// A family's records are cold from an age on, or no longer.
     case setAge(family: String, AgeRule?)
+    /// Additions to a family may be answered before they are in a cluster's log, or not any more.
+    case setAnsweredEarly(family: String, Bool)
     /// A family with all its records goes.
     case dropFamily(String)
     /// A family gets its key, once.

@@ -4,6 +4,7 @@
 ///     RESERVE COUNTER family [known=only] [deleted=final]
 ///     OPEN COUNTER family
 ///     ALTER COUNTER family cold-after=days [time-shift=bits] [time-unit=ms|s] [time-epoch=ms]
+///     ALTER COUNTER family ack=applied|memory
 ///     DROP COUNTER family
 ///     ADD COLUMN family key primarykey [type=integer|string]
 ///     ADD COLUMN family column [hint=bits] [max=bits] [min=value] [default=value]
@@ -90,9 +91,14 @@ extension SchemaChange: CustomStringConvertible {
 
     private static func alterFamily(_ words: [String]) throws(TextError) -> SchemaChange {
         let form =
-            "ALTER COUNTER name cold-after=days time-shift=bits [time-unit=ms|s] [time-epoch=ms]"
+            "ALTER COUNTER name ack=applied|memory, or "
+            + "cold-after=days time-shift=bits [time-unit=ms|s] [time-epoch=ms]"
         guard let name = words.first else { throw .wrongWords(form) }
         var options = try Options(words.dropFirst())
+        if let isAnsweredEarly = try options.choice("ack", ["applied": false, "memory": true]) {
+            try options.finish()
+            return .setAnsweredEarly(family: name, isAnsweredEarly)
+        }
         guard let days = try options.integer("cold-after", in: 0...AgeRule.daysMax) else {
             throw .wrongWords(form)
         }
@@ -161,6 +167,8 @@ extension SchemaChange: CustomStringConvertible {
                         + " time-unit=\($0.timeUnitMilliseconds == 1 ? "ms" : "s")"
                         + " time-epoch=\($0.timeEpochMilliseconds)"
                 } ?? "")
+        case .setAnsweredEarly(let family, let isAnsweredEarly):
+            "ALTER COUNTER \(family) ack=\(isAnsweredEarly ? "memory" : "applied")"
         case .dropFamily(let name): "DROP COUNTER \(name)"
         case .setKey(let family, let name, let kind):
             "ADD COLUMN \(family) \(name) primarykey type=\(kind == .string ? "string" : "integer")"

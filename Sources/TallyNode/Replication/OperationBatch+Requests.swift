@@ -245,6 +245,9 @@ extension OperationBatch {
         /// How many operations there are.
         public let count: Int
 
+        /// Gives an operation its outcome.
+        public func setOutcome(_ index: Int, _ outcome: Outcome) { outcomes[index] = outcome }
+
         /// Gives an operation an outcome that changed nothing.
         public func refuse(_ index: Int, _ status: Outcome.Status) {
             outcomes[index] = Outcome(refused: status)

@@ -12,7 +12,10 @@ extension CommandProcessor {
     ///   if there is none, nothing was done because the logs have too much to do.
     mutating func launch(_ replica: Replica) -> Bool {
         let begun = server.clock.monotonicNanoseconds()
-        guard batch.changesAnything || planned.hasOrdered || !replica.servesAll else {
+        let isReadHere =
+            !batch.changesAnything && !planned.hasOrdered && replica.servesAll
+            && planned.stretches.allSatisfy { $0.client.earlyAnswers.isEmpty }
+        guard !isReadHere else {
             node.read(0..<batch.count, of: &batch)
             encodeGathered(since: begun)
             return true
@@ -26,10 +29,22 @@ extension CommandProcessor {
             encodeGathered(since: begun)
             return true
         }
+        let rule = EarlyAnswerRule(server.configuration, catalog)
+        if let rule { flight.findCandidates(rule) }
         guard replica.submit(flight.submission, to: flight.logs, now: begun) else {
             exchange(flight)
             spareFlights.append(flight)
             return false
+        }
+        if rule != nil {
+            flight.noteEarlyAnswers(replica)
+            if flight.logs == 0 {
+                exchange(flight)
+                spareFlights.append(flight)
+                encodeGathered(since: begun)
+                server.cluster?.wakeUp()
+                return true
+            }
         }
         for index in flight.planned.stretches.indices where flight.waiting[index] == 0 {
             let start = replies.byteCount

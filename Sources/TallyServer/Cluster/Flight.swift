@@ -53,13 +53,41 @@ final class Flight: @unchecked Sendable {
             // What a client has asked first is executed, and answered, first.
             let client = ObjectIdentifier(planned.stretches[index].client)
             let earlier = latest.updateValue(index, forKey: client)
-            var written = earlier.map { self.written[$0] } ?? PartitionSet()
+            var written =
+                earlier.map { self.written[$0] }
+                ?? planned.stretches[index].client.earlyAnswers.partitions(replica)
             if planned.stretches[index].isOrdered { written = .all }
             let logs = submission.route(ranges[index], replica, &written)
             waiting.append(logs | (earlier.map { waiting[$0] } ?? 0))
             self.written.append(written)
         }
         results = submission.batch.results
+        operationRangesRouted = ranges
+    }
+
+    /// The operations of each stretch, as they were when it was routed.
+    private var operationRangesRouted: [Range<Int>] = []
+
+    /// Finds the additions that may be answered before they are in the log. Behind `route`.
+    func findCandidates(_ rule: EarlyAnswerRule) {
+        submission.earlyNanosecondsMax = rule.nanosecondsMax
+        for (index, range) in operationRangesRouted.enumerated()
+        where !planned.stretches[index].isOrdered {
+            submission.findCandidates(range, rule.range)
+        }
+    }
+
+    /// The logs have it: what was answered early waits for nothing.
+    func noteEarlyAnswers(_ replica: Replica) {
+        guard !submission.earlyDrafts.isEmpty else { return }
+        latest.removeAll(keepingCapacity: true)
+        for index in planned.stretches.indices {
+            let client = planned.stretches[index].client
+            let earlier = latest.updateValue(index, forKey: ObjectIdentifier(client))
+            let logs = submission.logsWaitedFor(operationRangesRouted[index], replica)
+            waiting[index] = logs | (earlier.map { waiting[$0] } ?? 0)
+            client.earlyAnswers.note(submission.earlyDrafts)
+        }
     }
 
     /// The whole units of each stretch: a plan tells an operation of its first, which need not be the first.

@@ -635,6 +635,10 @@ struct CommandProcessor: ~Copyable {
         replies.map(positions.count, version)
         for (partition, sequence) in positions.sorted(by: { $0.key < $1.key }) {
             replies.integer(Int64(partition))
+            guard sequence != Outcome.noSequence else {
+                replies.null(version)
+                continue
+            }
             replies.bulk("\(epoch(ofPartition: Int(partition)).epoch)-\(sequence)")
         }
     }

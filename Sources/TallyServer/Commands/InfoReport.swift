@@ -51,8 +51,18 @@ struct InfoReport {
                     "\(replica.logs.indices.map { replica.lag($0) }.max() ?? 0)"
                 ),
                 ("cluster_silence_milliseconds", "\(silence)"),
+                ("cluster_early_answers", "\(sum(replica) { $0.early.load(ordering: .relaxed) })"),
+                ("cluster_early_owed", "\(replica.logs.reduce(0) { $0 + $1.earlyOwed })"),
+                (
+                    "cluster_early_lost",
+                    "\(sum(replica) { $0.earlyLost.load(ordering: .relaxed) })"
+                ),
             ]
         )
+    }
+
+    private func sum(_ replica: Replica, _ count: (LogCounts) -> UInt64) -> UInt64 {
+        replica.logs.reduce(0) { $0 + count($1.counts) }
     }
 
     private var serverSection: Section {

@@ -23,6 +23,8 @@ final class ClientInfo: Sendable {
     /// How many keys it watches.
     let watchedCount = Atomic<Int>(0)
     let commandCount = Atomic<UInt64>(0)
+    /// What it was told before it was in a cluster's log.
+    let earlyAnswers = EarlyAnswers()
     private let lastCommand = Atomic<UInt8>(.max)
 
     struct Details: Sendable {

@@ -58,6 +58,9 @@ final class FamilyCatalog: @unchecked Sendable {
     /// One more than each family's index, by the hash of its name; 0 for none.
     private let slots: UnsafeMutableBufferPointer<UInt32>
     private let bytes: UnsafeMutableRawBufferPointer
+    /// Between which numbers a column's sums stay whose additions may be answered before they are in a cluster's
+    /// log, by family and column.
+    let earlyRanges: [UInt64: ClosedRange<Int64>]
     private static let hasher = KeyHasher(seed: 0)
 
     init(_ whole: Schema, version: UInt64) {
@@ -67,6 +70,7 @@ final class FamilyCatalog: @unchecked Sendable {
             changeCount: whole.changeCount)
         self.schema = schema
         self.version = version
+        earlyRanges = Self.earlyRanges(schema)
         let texts = schema.families.flatMap { family in
             [family.name] + family.columns.flatMap { [$0.name, $0.suffix ?? ""] }
         }
@@ -99,6 +103,22 @@ final class FamilyCatalog: @unchecked Sendable {
             while slots[slot] != 0 { slot = (slot + 1) & (slotCount - 1) }
             slots[slot] = UInt32(index + 1)
         }
+    }
+
+    /// An addition that could be refused is answered when that is known.
+    private static func earlyRanges(_ schema: Schema) -> [UInt64: ClosedRange<Int64>] {
+        var ranges: [UInt64: ClosedRange<Int64>] = [:]
+        for family in schema.families
+        where family.isAnsweredEarly && !family.isKnownOnly && !family.isDeletedFinal {
+            for column in family.columns where column.bound == .saturate {
+                ranges[earlyKey(family.number, column.number)] = column.min...column.max
+            }
+        }
+        return ranges
+    }
+
+    static func earlyKey(_ family: UInt32, _ column: UInt32) -> UInt64 {
+        UInt64(family) << 32 | UInt64(column)
     }
 
     deinit {

@@ -70,6 +70,10 @@ final class ServerMetrics: Sendable {
             "Batches of commands that were told that nothing was changed: the log is away.",
         "tally_log_unknown_batches_total":
             "Batches of commands that were told that the outcome is not known.",
+        "tally_log_early_answers_total":
+            "Additions that were answered before they were in the log, as ack=memory allows.",
+        "tally_log_early_lost_total":
+            "Those of them that are lost, because this node could follow the log no further.",
         "process_cpu_seconds_total": "Processor time of the process.",
         "process_resident_memory_bytes": "Memory that the process has in RAM.",
         "process_open_fds": "Open files and connections.",
@@ -152,6 +156,8 @@ final class ServerMetrics: Sendable {
             total("tally_log_message_bytes", counts.bytes.load(ordering: .relaxed), label)
             total("tally_log_refused_batches", counts.refused.load(ordering: .relaxed), label)
             total("tally_log_unknown_batches", counts.unknown.load(ordering: .relaxed), label)
+            total("tally_log_early_answers", counts.early.load(ordering: .relaxed), label)
+            total("tally_log_early_lost", counts.earlyLost.load(ordering: .relaxed), label)
         }
     }
 

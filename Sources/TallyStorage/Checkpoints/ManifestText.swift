@@ -28,7 +28,8 @@ struct ManifestWriter {
             number(UInt64(family.version))
             number(
                 (family.isKnownOnly ? 1 : 0) | (family.isDeletedFinal ? 2 : 0)
-                    | (family.age == nil ? 0 : 4) | (family.isReserved ? 8 : 0))
+                    | (family.age == nil ? 0 : 4) | (family.isReserved ? 8 : 0)
+                    | (family.isAnsweredEarly ? 16 : 0))
             if let age = family.age {
                 number(UInt64(age.coldAfterDays))
                 number(UInt64(age.timeShift))
@@ -159,6 +160,7 @@ struct ManifestReader {
             isDeletedFinal: flags & 2 != 0)
         family.version = version
         family.isReserved = flags & 8 != 0
+        family.isAnsweredEarly = flags & 16 != 0
         family.age = age
         family.nextColumn = nextColumn
         if !keyName.isEmpty {

@@ -1,3 +1,4 @@
+import Synchronization
 import TallyCluster
 import TallyCore
 import TallyEngine
@@ -18,6 +19,8 @@ struct ClusterClients {
         case pair(header: Int)
         /// One more, but once for this token.
         case once(RequestToken, header: Int)
+        /// One more of a counter that may be answered before it is in the log.
+        case early(Int, Int)
         /// Nothing that is checked but by comparing replicas.
         case other
     }
@@ -44,6 +47,15 @@ struct ClusterClients {
     /// What the increments of a counter were told.
     private var told: [String: [Int64]] = [:]
     private var unknownIncrements: [String: Int] = [:]
+    /// For each counter that is answered early: how many were asked for, answered, told after all, and unknown.
+    private var early:
+        [(asked: Int64, answered: Int64, told: Int64, unknown: Int64, refused: Int64)] =
+            Array(
+                repeating: (0, 0, 0, 0, 0), count: 3)
+    /// The last early answer of a node's about a counter, in one of its lives.
+    private var earlyAnswers: [String: Int64] = [:]
+    /// How many additions that were answered may have been lost.
+    private var earlyLost: Int64 = 0
     private var sold: [UInt64: Int] = [:]
     private var unknownSales: [UInt64: Int] = [:]
     private var tokens: [RequestToken: Int64?] = [:]
@@ -83,6 +95,7 @@ struct ClusterClients {
     ) {
         var batch = node.node.makeBatch()
         var asked: [Asked] = []
+        var candidates: [EarlyCandidate] = []
         var keys: [UnsafeMutableRawBufferPointer] = []
         defer { for key in keys { key.deallocate() } }
         func key(_ text: String) -> UnsafeRawBufferPointer {
@@ -94,7 +107,7 @@ struct ClusterClients {
         }
         for _ in 0..<Int.random(in: 1...6, using: &random) {
             let number = Int.random(in: 0..<4, using: &random)
-            switch Int.random(in: 0..<10, using: &random) {
+            switch Int.random(in: 0..<11, using: &random) {
             case 0..<3:
                 asked.append(.increment("i\(number)", batch.count))
                 batch.append(.add, key: key("i\(number)"), operand: 1)
@@ -124,12 +137,17 @@ struct ClusterClients {
                 asked.append(.once(token, header: first))
                 batch.append(.add, key: key("once"), operand: 1)
                 _ = batch.endTransaction(from: first, once: token, fingerprint: 99)
+            case 8:
+                asked.append(.early(number % 3, batch.count))
+                candidates.append(
+                    EarlyCandidate(index: batch.count, range: Int64.min...Int64.max))
+                batch.append(.add, key: key("e\(number % 3)"), operand: 1)
             default:
                 asked.append(.other)
                 appendOther(&batch, key("s\(number)"), clock, &random)
             }
         }
-        submit(batch, asked, to: node, now: clock.monotonicNanoseconds())
+        submit(batch, asked, candidates, to: node, now: clock.monotonicNanoseconds())
     }
 
     private func appendOther(
@@ -167,7 +185,8 @@ struct ClusterClients {
     }
 
     private mutating func submit(
-        _ batch: consuming OperationBatch, _ asked: [Asked], to node: SimulatedReplica, now: UInt64
+        _ batch: consuming OperationBatch, _ asked: [Asked], _ candidates: [EarlyCandidate] = [],
+        to node: SimulatedReplica, now: UInt64
     ) {
         for case .once(let token, _) in asked where tokens[token] == nil {
             tokens[token] = .some(nil)
@@ -175,8 +194,31 @@ struct ClusterClients {
         let waiting = Pending(node: node.number, asked: asked)
         let submission = Submission(batch) { _ in waiting.ended += 1 }
         waiting.submission = submission
+        submission.candidates = candidates
+        submission.earlyNanosecondsMax = 1_000_000_000
         guard node.replica.submit(submission, now: now) else { return }
+        for case .early(let counter, _) in asked { early[counter].asked += 1 }
+        for case .early(let counter, let place) in asked {
+            noteEarly(counter, submission.batch.outcomes[place], node)
+        }
+        if submission.logs == 0 { return collect(waiting) }
         pending.append(waiting)
+    }
+
+    private mutating func noteEarly(_ counter: Int, _ outcome: Outcome, _ node: SimulatedReplica) {
+        guard outcome.sequence == Outcome.noSequence else { return }
+        early[counter].answered += 1
+        if outcome.value > early[counter].asked {
+            violations.append("e\(counter) was told \(outcome.value) of \(early[counter].asked)")
+        }
+        let lost = node.replica.logs.reduce(0) { $0 + $1.counts.earlyLost.load(ordering: .relaxed) }
+        // What was counted with and then refused is counted with no more.
+        let given = early[counter].refused + early[counter].unknown
+        let life = "\(node.sender) \(lost) \(given) \(counter)"
+        if let last = earlyAnswers[life], outcome.value <= last {
+            violations.append("e\(counter) was told \(outcome.value) behind \(last)")
+        }
+        earlyAnswers[life] = outcome.value
     }
 
     // MARK: Being told
@@ -184,15 +226,26 @@ struct ClusterClients {
     /// Takes note of all that has ended.
     mutating func collect() {
         for waiting in pending where waiting.isDone {
-            guard let submission = waiting.submission else { continue }
-            for asked in waiting.asked { note(asked, submission.batch) }
+            collect(waiting)
         }
         pending.removeAll { $0.isDone }
+    }
+
+    private mutating func collect(_ waiting: Pending) {
+        guard let submission = waiting.submission else { return }
+        for asked in waiting.asked { note(asked, submission.batch) }
     }
 
     private mutating func note(_ asked: Asked, _ batch: borrowing OperationBatch) {
         switch asked {
         case .other: break
+        case .early(let counter, let place):
+            guard batch.outcomes[place].sequence != Outcome.noSequence else { return }
+            switch sort(batch.outcomes[place]) {
+            case .certain: early[counter].told += 1
+            case .unknown: early[counter].unknown += 1
+            case .refused: early[counter].refused += 1
+            }
         case .increment(let key, let place):
             let outcome = batch.outcomes[place]
             switch sort(outcome) {
@@ -260,9 +313,16 @@ struct ClusterClients {
     }
 
     /// A node is gone; nobody will tell what became of what it was asked.
-    mutating func lose(_ node: Int) {
-        for waiting in pending where waiting.node == node { loseOne(waiting) }
-        pending.removeAll { $0.node == node }
+    mutating func lose(_ node: SimulatedReplica) {
+        for waiting in pending where waiting.node == node.number { loseOne(waiting) }
+        pending.removeAll { $0.node == node.number }
+        earlyLost += Self.lost(node)
+        earlyLost += node.replica.logs.reduce(0) { $0 + Int64($1.earlyOwed) }
+    }
+
+    /// How many additions a node has answered and then given up.
+    private static func lost(_ node: SimulatedReplica) -> Int64 {
+        node.replica.logs.reduce(0) { $0 + Int64($1.counts.earlyLost.load(ordering: .relaxed)) }
     }
 
     private mutating func loseOne(_ waiting: Pending) {
@@ -270,6 +330,10 @@ struct ClusterClients {
             switch asked {
             case .increment(let key, _): unknownIncrements[key, default: 0] += 1
             case .sale(let item, _): unknownSales[item, default: 0] += 1
+            case .early(let counter, let place):
+                if waiting.submission?.batch.outcomes[place].sequence != Outcome.noSequence {
+                    early[counter].unknown += 1
+                }
             default: break
             }
         }
@@ -289,7 +353,8 @@ struct ClusterClients {
     // MARK: Checking
 
     /// What is wrong with the counters in the end.
-    func check(_ node: Node) -> [String] {
+    func check(_ nodes: [SimulatedReplica]) -> [String] {
+        let node = nodes[0].node
         var found = violations
         var values: [String: Int64] = [:]
         node.forEachPlainKey { key, value, _ in
@@ -317,7 +382,22 @@ struct ClusterClients {
             found.append(
                 "once is \(once) after \(certainTokens) certain requests of \(tokens.count)")
         }
+        let lost = nodes.reduce(earlyLost) { $0 + Self.lost($1) }
+        for (counter, early) in early.enumerated() {
+            let value = values["e\(counter)"] ?? 0
+            let certain = early.answered + early.told
+            if value < certain - lost || value > certain + early.unknown {
+                found.append("e\(counter) is \(value) after \(early), \(lost) lost")
+            }
+        }
         return found + checkStock(node)
+    }
+
+    /// How many additions were answered before they were in the log, and how many of them may be lost.
+    func earlyAnswers(_ nodes: [SimulatedReplica]) -> (count: Int64, lost: Int64) {
+        (
+            early.reduce(0) { $0 + $1.answered }, nodes.reduce(earlyLost) { $0 + Self.lost($1) }
+        )
     }
 
     private func checkStock(_ node: Node) -> [String] {

@@ -17,12 +17,13 @@ struct ClusterSimulationTests {
     /// The lives that are lived are not dull ones.
     @Test func muchHappensInASimulation() {
         var world = ClusterWorld(seed: 1)
-        world.run(steps: 10_000)
+        world.run(steps: 12_000)
         #expect(world.violations.isEmpty, "\(world.violations.prefix(5))")
         #expect(world.acknowledged > 1000 && world.unknown > 100 && world.refused > 100)
         #expect(world.duplicates > 20 && world.crashes > 5)
         #expect(world.forwarded > 100)
         #expect(world.checkpoints > 20 && world.resumptions > 3 && world.waits > 20)
+        #expect(world.earlyAnswers.count > 100 && world.earlyAnswers.lost > 0)
         #expect(world.copies > 5 && world.recoveries > 0)
     }
 

@@ -49,6 +49,7 @@ struct ClusterWorld {
     var acknowledged: Int { clients.acknowledgedCount }
     var unknown: Int { clients.unknownCount }
     var refused: Int { clients.refusedCount }
+    var earlyAnswers: (count: Int64, lost: Int64) { clients.earlyAnswers(nodes) }
     var digest: [String] { nodes.map { $0.dump().joined() } }
 
     init(seed: UInt64, plantedBug: PlantedBug? = nil) {
@@ -220,7 +221,7 @@ struct ClusterWorld {
     /// A node loses what is not in its checkpoint, and its clients their connections.
     private mutating func crash(_ index: Int) {
         crashes += 1
-        clients.lose(nodes[index].number)
+        clients.lose(nodes[index])
         let life = nodes[index].sender.life + 1
         var disk = nodes[index].disk
         disk.setFaults { $0 = SimulatedDisk.Faults() }
@@ -262,7 +263,8 @@ struct ClusterWorld {
                             >= broker.streams[$0.number].last
                 }
             }
-            if isCaughtUp, clients.isIdle || !violations.isEmpty { return }
+            let isEven = nodes.allSatisfy { $0.replica.logs.allSatisfy { $0.earlyOwed == 0 } }
+            if isCaughtUp, isEven && clients.isIdle || !violations.isEmpty { return }
             for node in nodes { node.checkDeadlines(now: clock.monotonicNanoseconds()) }
             for remote in guest.replica.remotes {
                 remote.checkDeadlines(now: clock.monotonicNanoseconds())
@@ -283,6 +285,6 @@ struct ClusterWorld {
         where first.state != second.state && plantedBug == nil {
             violations.append("log \(first.number) is not at the same place everywhere")
         }
-        violations += clients.check(nodes[0].node)
+        violations += clients.check(nodes)
     }
 }

@@ -89,14 +89,19 @@ public struct PartitionTable: ~Copyable {
         var places = InlineArray<32, IntegerTable.Lookup>(
             repeating: IntegerTable.Lookup(key: 0, hash: 0))
         var start = 0
+        var end = min(Self.prefetchCount, count)
+        var hasRecords = prefetch(operations, end)
         while start < count {
-            let end = min(start &+ Self.prefetchCount, count)
-            prefetch(operations + start, end &- start, &places)
+            locate(operations + start, end &- start, hasRecords, &places)
+            let next = min(end &+ Self.prefetchCount, count)
+            // What the next ones need first comes while these are applied.
+            if next > end { hasRecords = prefetch(operations + end, next &- end) }
             for index in start..<end {
                 apply(
                     operations + index, places[index &- start], outcomes + index, &application)
             }
             start = end
+            end = next
         }
     }
 
@@ -114,17 +119,27 @@ public struct PartitionTable: ~Copyable {
         apply(operation, place, outcome, &application)
     }
 
-    /// Lets the waits for memory of several operations overlap.
+    /// Asks for the memory that locating several operations' keys needs first, so that the waits overlap.
+    ///
+    /// - Returns: whether some of them are about records.
     @inline(__always)
     private borrowing func prefetch(
-        _ operations: UnsafePointer<Operation>, _ count: Int,
-        _ places: inout InlineArray<32, IntegerTable.Lookup>
-    ) {
+        _ operations: UnsafePointer<Operation>, _ count: Int
+    ) -> Bool {
         var hasRecords = false
         for index in 0..<count {
             if operations[index].family != 0 { hasRecords = true }
             (partitions + Int(operations[index].partition)).pointee.prefetch(operations + index)
         }
+        return hasRecords
+    }
+
+    /// Finds what applying several operations needs, and asks for it.
+    @inline(__always)
+    private borrowing func locate(
+        _ operations: UnsafePointer<Operation>, _ count: Int, _ hasRecords: Bool,
+        _ places: inout InlineArray<32, IntegerTable.Lookup>
+    ) {
         guard count > 1 || hasRecords else { return }
         locate(.segment, operations, count, &places)
         guard hasRecords else { return }

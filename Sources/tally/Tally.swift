@@ -28,6 +28,6 @@ struct Tally: AsyncParsableCommand {
             ImportCommand.self, ExportCommand.self, BackupCommand.self, RestoreCommand.self,
             PasswordCommand.self, IncrementCommand.self, GetCommand.self, GetManyCommand.self,
             DescribeCommand.self, WatchCommand.self, TopCommand.self, HotKeysCommand.self,
-            StatusCommand.self, ClusterCommand.self,
+            StatusCommand.self, ClusterCommand.self, CapacityCommand.self,
         ])
 }

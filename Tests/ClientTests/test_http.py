@@ -205,7 +205,8 @@ def test_metrics_are_what_happened(web):
 
 def test_health(web):
     assert web.get("/health/live")[0] == 200
-    assert web.get("/health/ready")[0] == 200
+    # A connection may be answered a moment before the server says that it is ready.
+    wait_until(lambda: web.get("/health/ready")[0] == 200, "the server to say that it is ready")
     web.server.send_signal(signal.SIGTERM)
     assert web.server.wait() == 0
 

@@ -205,11 +205,24 @@ public final class ReplicatedLog: @unchecked Sendable {
     /// - Parameter now: Monotonic nanoseconds.
     public func poll(now: UInt64) -> Publication? {
         guard halt == nil else { return nil }
-        if flight == nil, isCaughtUp { takeOff(now) }
+        if flight == nil, let begun = landedBegun {
+            pace.landed(begun: begun, now: now)
+            landedBegun = nil
+        }
+        if flight == nil, isCaughtUp, now >= pace.notBefore { takeOff(now) }
         guard let flight, producer.isDue(now: now) else { return nil }
         producer.didSend(now: now)
         counts.attempts.wrappingAdd(1, ordering: .relaxed)
         return flight.publication
+    }
+
+    private var pace = LogPace()
+    /// When the message was taken on that has just come back.
+    private var landedBegun: UInt64?
+
+    /// When `poll` should be called if nothing happens before, monotonic nanoseconds; nil if that need not be.
+    public var nextPoll: UInt64? {
+        flight == nil && isCaughtUp && !drafts.withLock({ $0.isEmpty }) ? pace.notBefore : nil
     }
 
     private func takeOff(_ now: UInt64) {
@@ -442,7 +455,9 @@ public final class ReplicatedLog: @unchecked Sendable {
 
     /// A message has come back by the log, and `applied` holds its outcomes if it counted.
     private func returned(_ header: LogMessage.Header, _ void: LogFollower.Void?) {
+        let begun = producer.flightBegun
         guard let end = producer.returned(header, void, fresh: makeIdentity) else { return }
+        landedBegun = begun
         let waiters = flight?.waiters ?? []
         flight = nil
         land(isApplied: end == .applied)

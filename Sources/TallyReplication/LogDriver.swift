@@ -46,6 +46,7 @@ final class LogDriver: @unchecked Sendable {
     private static let mendNanoseconds: UInt64 = 60_000_000_000
     /// Additions that were answered and are lost, as far as that has been told.
     private var earlyLost: UInt64 = 0
+    private var isPollScheduled = false
     private static let publishTimeout = Duration.seconds(5)
 
     /// - Parameters:
@@ -267,7 +268,18 @@ final class LogDriver: @unchecked Sendable {
     func poll() {
         let now = clock.monotonicNanoseconds()
         while let publication = log.poll(now: now) { publish(publication) }
+        pollLater(now)
         onRoom()
+    }
+
+    /// What waits for a while before it is sent must be sent then.
+    private func pollLater(_ now: UInt64) {
+        guard !isPollScheduled, let next = log.nextPoll, next > now else { return }
+        isPollScheduled = true
+        jetStream.client.eventLoop.scheduleTask(in: .nanoseconds(Int64(next - now))) {
+            self.isPollScheduled = false
+            self.poll()
+        }
     }
 
     /// Tells those who have waited for too long, and sends again what may be lost.

@@ -1,9 +1,10 @@
 import Synchronization
-import TallyCluster
 import TallyCore
 import TallyEngine
 import TallyNode
 import TallyTestSupport
+
+@testable import TallyCluster
 
 /// The clients of a simulated cluster: what they have asked for, and what they were told.
 struct ClusterClients {
@@ -199,6 +200,8 @@ struct ClusterClients {
         guard node.replica.submit(submission, now: now) else { return }
         for case .early(let counter, _) in asked { early[counter].asked += 1 }
         for case .early(let counter, let place) in asked {
+            // Before it is told, an outcome is what was in its memory before.
+            guard submission.isLocal[place] else { continue }
             noteEarly(counter, submission.batch.outcomes[place], node)
         }
         if submission.logs == 0 { return collect(waiting) }
@@ -206,7 +209,6 @@ struct ClusterClients {
     }
 
     private mutating func noteEarly(_ counter: Int, _ outcome: Outcome, _ node: SimulatedReplica) {
-        guard outcome.sequence == Outcome.noSequence else { return }
         early[counter].answered += 1
         if outcome.value > early[counter].asked {
             violations.append("e\(counter) was told \(outcome.value) of \(early[counter].asked)")
@@ -222,6 +224,9 @@ struct ClusterClients {
     }
 
     // MARK: Being told
+
+    /// Some node goes on with a state that may lack what it has told.
+    mutating func forgetEarlyAnswers() { earlyAnswers.removeAll() }
 
     /// Takes note of all that has ended.
     mutating func collect() {
@@ -240,7 +245,7 @@ struct ClusterClients {
         switch asked {
         case .other: break
         case .early(let counter, let place):
-            guard batch.outcomes[place].sequence != Outcome.noSequence else { return }
+            if batch.outcomes[place].sequence == Outcome.noSequence { return }
             switch sort(batch.outcomes[place]) {
             case .certain: early[counter].told += 1
             case .unknown: early[counter].unknown += 1
@@ -331,7 +336,7 @@ struct ClusterClients {
             case .increment(let key, _): unknownIncrements[key, default: 0] += 1
             case .sale(let item, _): unknownSales[item, default: 0] += 1
             case .early(let counter, let place):
-                if waiting.submission?.batch.outcomes[place].sequence != Outcome.noSequence {
+                if waiting.submission?.isLocal[place] != true {
                     early[counter].unknown += 1
                 }
             default: break

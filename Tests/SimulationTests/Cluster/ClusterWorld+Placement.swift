@@ -33,6 +33,8 @@ extension ClusterWorld {
         let log = Int.random(in: 0..<Self.logCount, using: &random)
         guard isLent(log, but: index) else { return }
         nodes[index].replica.logs[log].leave()
+        // What it has next may be behind.
+        clients.forgetEarlyAnswers()
     }
 
     /// Has a node get what it does not have, or go on with what it cannot follow.
@@ -109,6 +111,7 @@ extension ClusterWorld {
             nodes[origin].node.durableSequences[log] == state.sequence
         else { return }
         recoveries += 1
+        clients.forgetEarlyAnswers()
         broker.replace(log, first: state.sequence + 1)
         histories[log] = LogHistory(
             epoch: state.epoch + 1, streamNanoseconds: broker.streams[log].nanoseconds,

@@ -32,7 +32,7 @@ struct ClusterWorld {
     var nodes: [SimulatedReplica] = []
     private var guest: SimulatedReplica
     private var forwards = ForwardModel()
-    private var clients = ClusterClients()
+    var clients = ClusterClients()
     private(set) var violations: [String] = []
     private(set) var crashes = 0
     var checkpoints = 0

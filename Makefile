@@ -12,7 +12,7 @@ TEST_FLAGS := --explicit-target-dependency-import-check error
 PRODUCT := .build/release/tally
 PYTHON := .venv/bin/python
 
-.PHONY: build run cluster chaos test unit clients sim sanitize fuzz bench bench-costs bench-dense bench-cold bench-engine bench-nats bench-cluster bench-failover lint manual clean
+.PHONY: build run cluster chaos test unit clients sim sanitize fuzz bench bench-costs bench-dense bench-cold bench-engine bench-nats bench-cluster bench-failover unit-costs lint manual clean
 
 build:
 	swift build $(PRODUCT_FLAGS)
@@ -61,6 +61,10 @@ bench-failover: build .venv/installed
 # A cluster beside NATS's own counters and a Redis Cluster.
 bench-cluster: build .venv/installed
 	$(PYTHON) Benchmarks/cluster.py --tally $(PRODUCT) --write docs/cluster-benchmarks.md
+
+# The unit costs that tally capacity computes with, as this machine has them.
+unit-costs: build .venv/installed
+	$(PYTHON) Benchmarks/unit_costs.py --tally $(PRODUCT)
 
 # 10 million inputs each for the RESP parser, the journal reader and the NATS parser.
 fuzz:

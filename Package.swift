@@ -153,7 +153,10 @@ let package = Package(
         test("TallyClusterTests", ["TallyCore", "TallyEngine", "TallyNode", "TallyCluster"]),
         test(
             "SimulationTests",
-            ["TallyCore", "TallyEngine", "TallyStorage", "TallyNode", "TallyCluster"]),
+            [
+                "TallyCore", "TallyEngine", "TallyStorage", "TallyNode", "TallyCluster",
+                "TallyReplication",
+            ], products: [.product(name: "NIOCore", package: "swift-nio")]),
         test(
             "TallyNATSTests", ["TallyCore", "TallyNATS"],
             products: [

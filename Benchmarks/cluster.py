@@ -160,11 +160,11 @@ def shuffled(some, seed):
 class Tally:
     """Nodes that have every log, or so many copies of each."""
 
-    def __init__(self, directory, logs, count=3, copies=None):
+    def __init__(self, directory, logs, count=3, copies=None, flags=()):
         from servers import ClusterUnderTest
         self.cluster = ClusterUnderTest(
             Path(directory), logs=logs, count=count, copies=copies or count,
-            flags=("--threads", "1"))
+            flags=("--threads", "1", *flags))
         for broker in self.cluster.brokers:
             configuration = broker.directory / "server.conf"
             configuration.write_text(
@@ -420,6 +420,103 @@ def scaling(seconds, share, copies):
     return rates
 
 
+def encode(*words):
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
+def fill(port):
+    """Gives every key a value."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        for first in range(0, KEYS, 500):
+            words = [b"MSET"]
+            for number in range(first, first + 500):
+                words += [name(number), b"1"]
+            connection.sendall(encode(*words))
+            received = connection.recv(1 << 10)
+            if not received.startswith(b"+OK"):
+                raise SystemExit(f"a server refuses: {received!r}")
+
+
+READ_BATCH = 20
+
+
+def reading(seconds, share):
+    """Keys read a second by 1, 2 and 3 nodes that have everything, each with so much of a core: for twenty reads of 20 keys
+    there is one of as many increments."""
+    rates = []
+    for count in (1, 2, 3):
+        with tempfile.TemporaryDirectory() as directory:
+            contender = Tally(directory, 4, count)
+            quota = None
+            try:
+                fill(contender.cluster.nodes[0].port)
+                contender.cluster.wait_until_equal()
+                quota = Quota(contender.node_processes, share)
+                draw = random.Random(1)
+                requests = []
+                for _ in range(200):
+                    some = [
+                        encode(b"MGET", *(name(draw.randrange(KEYS)) for _ in range(READ_BATCH)))
+                        for _ in range(20)]
+                    some += [increment(name(draw.randrange(KEYS))) for _ in range(READ_BATCH)]
+                    requests.append(b"".join(some) + encode(b"PING"))
+                connections = [
+                    Connection(node.port, shuffled(requests, number), 1, mark=b"+PONG")
+                    for node in contender.cluster.nodes for number in range(16)]
+                run(connections, seconds / 4)
+                number, took, _ = run(connections, seconds)
+                rates.append(number * 20 * READ_BATCH / took)
+            finally:
+                contender.stop()
+                if quota:
+                    quota.remove()
+    return rates
+
+
+def beside_cold_keys(seconds, rates=(0, 2_000, 10_000)):
+    """Latencies of increments of hot keys, alone and while so many cold ones are incremented a second, most of which have
+    to be read from the disk by every node first."""
+    found = []
+    with tempfile.TemporaryDirectory() as directory:
+        contender = Tally(directory, 4, flags=("--memory-limit", "1mb"))
+        try:
+            nodes = contender.cluster.nodes
+            fill(nodes[0].port)
+            contender.cluster.wait_until_equal()
+            for node in nodes:
+                node.client().bgsave()
+            def are_cold():
+                infos = [node.client().info("residency") for node in nodes]
+                return all(info["cold_segments"] > 0 and info["hot_segments"] == 0 for info in infos)
+            while not are_cold():
+                time.sleep(0.2)
+            for rate in rates:
+                child = os.fork() if rate else None
+                if child == 0:
+                    status = 1
+                    try:
+                        load = contender.connections(uniform, 20, 8)
+                        run(load, seconds + 2, rate / 20)
+                        status = 0
+                    finally:
+                        os._exit(status)
+                time.sleep(1)
+                some = [
+                    Connection(node.port, itertools.cycle([increment(b"hot:%d" % number)]), 1)
+                    for node in nodes for number in range(4)]
+                _, _, latencies = run(some, seconds, 600)
+                for each in some:
+                    each.socket.close()
+                found.append((percentile(latencies, 0.5), percentile(latencies, 0.99)))
+                if child:
+                    _, status = os.waitpid(child, 0)
+                    if status:
+                        raise SystemExit("the load of cold keys has failed")
+        finally:
+            contender.stop()
+    return dict(zip(rates, found))
+
+
 def contenders():
     return {
         "Tally, 1 log": lambda directory: Tally(directory, 1),
@@ -467,7 +564,7 @@ def median(some, field):
     return statistics.median(values) if values else 0
 
 
-def report(results, quotas, options):
+def report(results, quotas, readings, beside, options):
     import platform
     lines = [
         "# A cluster, measured", "",
@@ -492,6 +589,26 @@ def report(results, quotas, options):
             one, three = (statistics.median(each) for each in zip(*rates))
             lines.append(row([str(copies), f"{one:,.0f}", f"{three:,.0f}", f"{three / one:.2f}"]))
         lines.append("")
+    if readings:
+        medians = [statistics.median(each) for each in zip(*readings)]
+        lines += [
+            "## More replicas to read from", "",
+            f"Nodes that have everything and get {options.share:.0%} of a core each, 16 connections a node: twenty reads of 20 "
+            "keys, then 20 increments. NATS servers and load have the rest of the machine.", "",
+            row(["replicas", "keys read/s", "of one"]), row(["---:"] * 3)]
+        for count, rate in enumerate(medians, 1):
+            lines.append(row([str(count), f"{rate:,.0f}", f"{rate / medians[0]:.2f}"]))
+        lines.append("")
+    if beside:
+        lines += [
+            "## Hot keys beside cold ones", "",
+            f"`--memory-limit 1mb`, 4 logs: of {KEYS:,} keys nearly all are on disk only. 600 increments a second of hot keys, one at a "
+            "time on each of 12 connections, while others increment cold keys in pipelines of 20.", "",
+            row(["cold increments/s", "hot p50 ms", "hot p99 ms"]), row(["---:"] * 3)]
+        for rate in beside[0]:
+            p50, p99 = (statistics.median(each[rate][place] for each in beside) for place in (0, 1))
+            lines.append(row([f"{rate:,}", f"{p50:.1f}", f"{p99:.1f}"]))
+        lines.append("")
     return "\n".join(lines)
 
 
@@ -507,6 +624,7 @@ def main():
     os.environ["TALLY_BINARY"] = str(Path(options.tally).resolve())
     results = collections.defaultdict(list)
     quotas = collections.defaultdict(list)
+    readings, beside = [], []
     for _ in range(options.rounds):
         for title, make in contenders().items():
             if options.only and options.only not in title:
@@ -525,8 +643,12 @@ def main():
             for copies in (1, 3):
                 quotas[copies].append(scaling(options.seconds, options.share, copies))
                 print(f"{copies} copies, one node and three: {quotas[copies][-1]}", flush=True)
+            readings.append(reading(options.seconds, options.share))
+            print(f"keys read by one, two and three: {readings[-1]}", flush=True)
+            beside.append(beside_cold_keys(options.seconds))
+            print(f"hot keys beside cold ones, p50 and p99: {beside[-1]}", flush=True)
     if options.write:
-        Path(options.write).write_text(report(results, quotas, options))
+        Path(options.write).write_text(report(results, quotas, readings, beside, options))
 
 
 if __name__ == "__main__":

@@ -47,8 +47,11 @@ final class CopyPace: Sendable {
 /// Copies a log's partitions from another node's checkpoint.
 struct CheckpointBorrower: Sendable {
     let client: NATSClient
-    /// Where the other node is asked.
+    /// The other node's name, and where it is asked.
+    let lender: String
     let subject: String
+    /// What attempts that have failed have copied.
+    let copied: CopiedFiles
     let port: CheckpointPort
     /// Of all copies of this node together.
     let pace: CopyPace
@@ -71,7 +74,8 @@ struct CheckpointBorrower: Sendable {
             guard manifest.logs[log]?.state.epoch == epoch else {
                 throw CopyError.refused("its checkpoint is of another epoch of the log")
             }
-            let landed = try await port.take(log, manifest) { file, offset, byteCount in
+            let landed = try await port.take(log, manifest, lender, copied) {
+                file, offset, byteCount in
                 let piece = try await ask(
                     .read(loan: loan, file: file, offset: offset, byteCount: byteCount))
                 await pace.wait(after: piece.readableBytes)
@@ -113,39 +117,68 @@ struct CheckpointTaking<D: Disk>: Sendable {
 
     init(_ copies: CheckpointCopies<D>) { self.copies = copies }
 
-    /// - Parameter piece: Fetches a piece of the other node's file: its number, where, and how long.
+    /// - Parameters:
+    ///   - lender: The other node's name.
+    ///   - copied: What need not be fetched; what has been fetched stays there if something fails.
+    ///   - piece: Fetches a piece of the other node's file: its number, where, and how long.
     func take(
-        log: Int, _ manifest: Manifest, _ piece: (UInt64, Int, Int) async throws -> ByteBuffer
+        log: Int, _ manifest: Manifest, from lender: String, _ copied: CopiedFiles,
+        _ piece: (UInt64, Int, Int) async throws -> ByteBuffer
     ) async throws -> LandedLog {
-        var taken: [UInt64] = []
         var here = manifest
-        do {
-            for (partition, tables) in manifest.partitions.enumerated() {
-                var named: [Manifest.Table] = []
-                for table in tables {
-                    var segments: [Manifest.Segment] = []
-                    for segment in table.segments {
-                        let incoming = try await onDisk { try copies.makeFile() }
-                        taken.append(incoming.number)
-                        try await fetch(segment, into: incoming, piece)
-                        segments.append(
-                            try await onDisk {
-                                try copies.finish(
-                                    incoming, segment, of: manifest, partition: partition,
-                                    family: table.family)
-                            })
-                    }
-                    named.append(Manifest.Table(family: table.family, segments: segments))
+        var used: Set<UInt64> = []
+        for (partition, tables) in manifest.partitions.enumerated() {
+            var named: [Manifest.Table] = []
+            for table in tables {
+                var segments: [Manifest.Segment] = []
+                for segment in table.segments {
+                    let source = CopiedFiles.Source(
+                        lender: lender, segment: segment, partition: partition,
+                        family: table.family)
+                    let taken =
+                        if let known = copied.find(source) { known } else {
+                            try await take(source, of: manifest, piece)
+                        }
+                    copied.add(source, taken)
+                    segments.append(taken)
+                    used.insert(taken.number)
                 }
-                here.partitions[partition] = named
+                named.append(Manifest.Table(family: table.family, segments: segments))
             }
-            let renamed = here
-            return try await withCheckedThrowingContinuation { continuation in
+            here.partitions[partition] = named
+        }
+        let renamed = here
+        do {
+            let landed = try await withCheckedThrowingContinuation { continuation in
                 copies.add(log: log, renamed) { continuation.resume(with: $0) }
             }
+            await discard(copied.removeAll(but: used))
+            return landed
         } catch {
-            let numbers = taken
-            _ = try? await onDisk { copies.discard(numbers) }
+            // Something is wrong with what there is.
+            await discard(copied.removeAll(but: []))
+            throw error
+        }
+    }
+
+    private func discard(_ numbers: [UInt64]) async {
+        _ = try? await onDisk { copies.discard(numbers) }
+    }
+
+    private func take(
+        _ source: CopiedFiles.Source, of manifest: Manifest,
+        _ piece: (UInt64, Int, Int) async throws -> ByteBuffer
+    ) async throws -> Manifest.Segment {
+        let incoming = try await onDisk { try copies.makeFile() }
+        do {
+            try await fetch(source.segment, into: incoming, piece)
+            return try await onDisk {
+                try copies.finish(
+                    incoming, source.segment, of: manifest, partition: source.partition,
+                    family: source.family)
+            }
+        } catch {
+            await discard([incoming.number])
             throw error
         }
     }

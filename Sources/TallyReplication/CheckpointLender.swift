@@ -40,7 +40,7 @@ public struct CheckpointPort: Sendable {
     let contentSum: @Sendable (Int) throws -> (state: LogState, sum: ContentSum)?
     let take:
         @Sendable (
-            _ log: Int, _ manifest: Manifest,
+            _ log: Int, _ manifest: Manifest, _ lender: String, _ copied: CopiedFiles,
             _ pieces: (UInt64, Int, Int) async throws -> ByteBuffer
         ) async throws -> LandedLog
 
@@ -52,7 +52,7 @@ public struct CheckpointPort: Sendable {
         }
         giveBack = { copies.giveBack(loan: $0) }
         contentSum = { try copies.contentSum(ofLog: $0) }
-        take = { try await CheckpointTaking(copies).take(log: $0, $1, $2) }
+        take = { try await CheckpointTaking(copies).take(log: $0, $1, from: $2, $3, $4) }
     }
 }
 

@@ -47,6 +47,8 @@ final class LogDriver: @unchecked Sendable {
     /// Additions that were answered and are lost, as far as that has been told.
     private var earlyLost: UInt64 = 0
     private var isPollScheduled = false
+    /// What attempts to copy that have failed have brought.
+    private let copied = CopiedFiles()
     private static let publishTimeout = Duration.seconds(5)
 
     /// - Parameters:
@@ -137,8 +139,9 @@ final class LogDriver: @unchecked Sendable {
             isCopying = true
             logger.notice("a checkpoint is copied", metadata: ["from": "\(lender)"])
             let borrower = CheckpointBorrower(
-                client: jetStream.client, subject: settings.copySubject(of: lender),
-                port: checkpoints, pace: pace)
+                client: jetStream.client, lender: "\(lender)",
+                subject: settings.copySubject(of: lender), copied: copied, port: checkpoints,
+                pace: pace)
             let (number, eventLoop) = (log.number, jetStream.client.eventLoop)
             Task {
                 let result: Result<LandedLog, any Error>
@@ -210,7 +213,9 @@ final class LogDriver: @unchecked Sendable {
             }
             start()
         case .failure(let error):
-            logger.warning("the copy has failed", metadata: ["reason": "\(error)"])
+            logger.warning(
+                "the copy has failed",
+                metadata: ["reason": "\(error)", "copied_files": "\(copied.count)"])
             rest()
         }
     }

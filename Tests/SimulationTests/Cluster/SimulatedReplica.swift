@@ -13,9 +13,9 @@ struct SimulatedReplica {
     let disk: SimulatedDisk
     let expiry: Expiry
     let desk: ForwardDesk
-    private let checkpointer: Checkpointer<SimulatedDisk>
+    let checkpointer: Checkpointer<SimulatedDisk>
     private let residency: Residency
-    private let copies: CheckpointCopies<SimulatedDisk>
+    let copies: CheckpointCopies<SimulatedDisk>
     /// Messages that were passed over, for a planted bug.
     var skipped = Array(repeating: 0, count: ClusterWorld.logCount)
     var sent: Set<String> = []

@@ -170,6 +170,9 @@ public final class ReplicatedLog: @unchecked Sendable {
         refuseDrafts()
     }
 
+    /// Whether something of its partitions is damaged that this node has nowhere else.
+    public var hasLosses: Bool { node.hasLosses(partitions) }
+
     // MARK: Submitting
 
     /// Whether what is submitted now would wait too long. Any thread.

@@ -21,6 +21,8 @@ public final class Node: @unchecked Sendable {
     /// What of it segments take.
     let segmentBytes = Atomic<Int>(0)
     let coldSegments = Atomic<Int>(0)
+    /// Partitions of which something is damaged that is on disk only, each in the incarnation that it was.
+    let losses = Locked<[Int: UInt64]>([:])
     /// What of `segmentBytes` and `coldSegments` each partition stands for; under its lock.
     let segmentAccounts: UnsafeMutablePointer<(byteCount: Int, cold: Int)>
     let memoryLimit = Atomic<Int>(.max)

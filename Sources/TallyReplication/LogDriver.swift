@@ -96,7 +96,12 @@ final class LogDriver: @unchecked Sendable {
 
     /// Has a replica that is followed no further go on, where that is known to be right.
     func mend(_ view: ClusterView) {
-        guard let history, let halt = log.halt, log.isHeld, !isComing else { return }
+        guard let history, log.isHeld, !isComing else { return }
+        guard let halt = log.halt else {
+            // What others have is fetched again, and meanwhile this one serves what it can.
+            if log.isCaughtUp, log.hasLosses { acquire(view) }
+            return
+        }
         switch history.step(number, halt, log.state, view) {
         case .none: return
         case .begin:
@@ -137,6 +142,8 @@ final class LogDriver: @unchecked Sendable {
         let lender = lender(view, info, history)
         if let lender {
             isCopying = true
+            // What is answered from now on might not be in the log when the copy has come.
+            log.isLeaving = true
             logger.notice("a checkpoint is copied", metadata: ["from": "\(lender)"])
             let borrower = CheckpointBorrower(
                 client: jetStream.client, lender: "\(lender)",
@@ -159,6 +166,9 @@ final class LogDriver: @unchecked Sendable {
                 LogState(
                     epoch: history.epoch, streamNanoseconds: history.streamNanoseconds))
             start()
+        } else if log.isHeld {
+            logger.info("what is damaged here cannot be copied yet: nobody is known to have it")
+            rest()
         } else {
             logger.error(
                 "the log cannot be followed from its beginning, and nobody is there who has a checkpoint",
@@ -232,7 +242,9 @@ final class LogDriver: @unchecked Sendable {
     }
 
     /// The replica is to stay.
-    func stay() { log.isLeaving = false }
+    func stay() {
+        if !isComing { log.isLeaving = false }
+    }
 
     /// Gives the replica up.
     func release() {

@@ -43,16 +43,20 @@ public struct LogHistory: Codable, Equatable, Sendable {
         if state.epoch < epoch, origin == view.own, state.sequence == startSequence {
             return .begin
         }
-        let isServed = view.nodes.values.contains { record in
-            guard record.node != view.own, let there = record.logs[log] else { return false }
-            return there.phase == .serving && there.epoch == epoch
-                && (state.epoch < epoch || there.sequence >= state.sequence)
-        }
-        guard isServed, state.epoch <= epoch else { return .none }
+        guard isServedElsewhere(log, state, view), state.epoch <= epoch else { return .none }
         if state.epoch < epoch { return .copy }
         switch halt {
         case .notApplied, .trimmed: return .copy
         default: return .none
+        }
+    }
+
+    /// Whether another node serves the log in this epoch, and has come as far as this one.
+    private func isServedElsewhere(_ log: Int, _ state: LogState, _ view: ClusterView) -> Bool {
+        view.nodes.values.contains { record in
+            guard record.node != view.own, let there = record.logs[log] else { return false }
+            return there.phase == .serving && there.epoch == epoch
+                && (state.epoch < epoch || there.sequence >= state.sequence)
         }
     }
 

@@ -58,6 +58,7 @@ extension Node {
     /// Gives a partition a block that was read, or word of why it could not be.
     func insert(_ needed: NeededBlock, _ result: Result<BlockBytes, SegmentFileError>) {
         locks[lockIndex(needed.partition)].withLock { _ in
+            if case .failure(.damaged) = result { noteLoss(needed.partition) }
             partitions.partition(needed.partition).pointee.insert(needed.block, result)
         }
     }
@@ -100,6 +101,23 @@ extension Node {
             for segment in partitions.partition(partition).pointee.segments
             where segment.file?.number == file {
                 segment.stored?.isDamaged = true
+                if segment.isCold { noteLoss(partition) }
+            }
+        }
+    }
+
+    /// Some of what a partition holds is on disk only, and damaged there. Under its lock.
+    private func noteLoss(_ partition: Int) {
+        let incarnation = partitions.partition(partition).pointee.incarnation
+        losses.withLock { $0[partition] = incarnation }
+    }
+
+    /// Whether something that some of these partitions held is lost: nothing but another replica has it.
+    public func hasLosses(_ range: Range<Int>) -> Bool {
+        let losses = losses.withLock { losses in losses.filter { range.contains($0.key) } }
+        return losses.contains { partition, incarnation in
+            locks[lockIndex(partition)].withLock { _ in
+                partitions.partition(partition).pointee.incarnation == incarnation
             }
         }
     }

@@ -46,7 +46,8 @@ extension NATSClient {
         let result: Result<NATSMessage, NATSRequestError> = await onLoop { complete in
             do throws(NATSNotSent) {
                 try self.request(
-                    payload, to: subject, headers: headers, timeout: timeout, completion: complete)
+                    payload, to: subject, headers: headers, timeout: timeout
+                ) { complete($0.map(\.copied)) }
             } catch {
                 complete(.failure(.notSent(error)))
             }

@@ -34,6 +34,17 @@ public struct NATSMessage: Equatable, Sendable {
         payloadPart = payload
     }
 
+    /// The same in memory of its own, for those who take it to another thread: the loop reads what comes next into the
+    /// buffer that this one is in as soon as nobody else has it.
+    var copied: NATSMessage {
+        var bytes = ByteBuffer()
+        bytes.reserveCapacity(frame.readableBytes)
+        bytes.writeImmutableBuffer(frame)
+        return NATSMessage(
+            frame: bytes, subscription: subscription, subject: subjectPart, reply: replyPart,
+            headers: headerPart, payload: payloadPart)
+    }
+
     /// The subject it was published to. Bytes that are not UTF-8 are replaced.
     public var subject: String { String(buffer: slice(subjectPart)) }
 

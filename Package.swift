@@ -155,7 +155,7 @@ let package = Package(
             "SimulationTests",
             [
                 "TallyCore", "TallyEngine", "TallyStorage", "TallyNode", "TallyCluster",
-                "TallyReplication",
+                "TallyNATS", "TallyReplication",
             ], products: [.product(name: "NIOCore", package: "swift-nio")]),
         test(
             "TallyNATSTests", ["TallyCore", "TallyNATS"],

@@ -102,6 +102,10 @@ struct LogDrafts {
     private var flyingSequence = UInt64.max
     /// Whether nothing is answered early any more.
     var isLeaving = false
+    /// Whether the last message was void, so that the next may be, too.
+    var wasVoid = false
+    /// Whether some additions may be answered early, so that all that is asked for is looked at.
+    private(set) var answersEarly = false
     private let log: Int
     private let partitions: Range<Int>
     private let byteCountMax: Int
@@ -137,13 +141,15 @@ struct LogDrafts {
     /// - Returns: whether the submission waits for it.
     mutating func add(_ submission: Submission, now: UInt64, _ node: Node? = nil) -> Bool {
         let byteCount = max(
-            submission.batch.journalBytesMax, submission.batch.count * operationBytes)
+            submission.messageBytesMax(partitions), submission.batch.count * operationBytes)
         if !current.isEmpty, current.byteCount + byteCount > byteCountMax {
             sealed.append(current)
             renew()
         }
         current.add(submission, byteCount: byteCount)
-        if let node, !submission.candidates.isEmpty, !answerEarly(submission, now, node) {
+        if let node, answersEarly || !submission.candidates.isEmpty,
+            !answerEarly(submission, now, node)
+        {
             return false
         }
         current.wait(submission, now: now)
@@ -191,10 +197,20 @@ struct LogDrafts {
     /// The one that is on its way is at `sequence` of the log, and about to be applied.
     mutating func willApply(at sequence: UInt64) { flyingSequence = sequence }
 
+    /// The one that was on its way is void.
+    ///
+    /// - Returns: the same, which then is on its way again.
+    mutating func flyAgain() -> LogDraft? {
+        wasVoid = true
+        flyingSequence = .max
+        return flying
+    }
+
     /// The one that was on its way is so no more.
     ///
     /// - Returns: its number, nil if there was none.
-    mutating func land() -> UInt64? {
+    mutating func land(isApplied: Bool) -> UInt64? {
+        if isApplied { wasVoid = false }
         guard let draft = flying else { return nil }
         flying = nil
         defer { reuse(draft) }
@@ -231,8 +247,15 @@ extension LogDrafts {
     private mutating func answerEarly(
         _ submission: Submission, _ now: UInt64, _ node: Node
     ) -> Bool {
+        if !answersEarly {
+            // What has gathered before was not looked at.
+            answersEarly = true
+            for draft in sealed + [current] { draft.pending.noteUnclear() }
+            flying?.pending.noteUnclear()
+        }
         let isLate =
-            isLeaving || current.byteCount > byteCountMax || sealed.count >= Limits.earlyDraftsMax
+            isLeaving || wasVoid || current.byteCount > byteCountMax
+            || sealed.count >= Limits.earlyDraftsMax
             || earlySince.map { now > $0 && now - $0 > submission.earlyNanosecondsMax } ?? false
         var isFound = false
         var waits = false
@@ -252,6 +275,7 @@ extension LogDrafts {
                 submission.candidates[candidate].index == index
             else {
                 waits = true
+                if operation.pointee.isWrite { current.pending.noteOther(operation) }
                 continue
             }
             current.pending.add(operation)
@@ -274,20 +298,22 @@ extension LogDrafts {
         let operation = UnsafePointer(submission.batch.operations + candidate.index)
         let base = submission.read(candidate.index, on: node)
         guard base.status == .applied else { return nil }
+        // The message on its way is being applied: some of it may be in the number, and some not.
+        if flying != nil, base.sequence >= flyingSequence { return nil }
         var sum = base.value
-        func add(_ draft: LogDraft) -> Bool {
+        for draft in [flying].compactMap({ $0 }) + sealed + [current] {
+            guard draft.pending.isClear(operation) else { return nil }
             let (total, overflow) = sum.addingReportingOverflow(draft.pending.sum(operation))
+            guard !overflow, total.magnitude <= Self.earlyNumberMax.magnitude else { return nil }
             sum = total
-            return !overflow && total.magnitude <= Self.earlyNumberMax.magnitude
         }
-        // What has been applied is in the number already.
-        if let flying, base.sequence < flyingSequence, !add(flying) { return nil }
-        for draft in sealed where !add(draft) { return nil }
-        guard add(current) else { return nil }
-        let range = candidate.range
+        guard candidate.range.contains(sum) else {
+            // Where a bound cuts off what is added, sums tell nothing.
+            current.pending.noteOther(operation)
+            return nil
+        }
         var outcome = Outcome(
-            .applied, wasPresent: base.wasPresent,
-            value: min(max(sum, range.lowerBound), range.upperBound),
+            .applied, wasPresent: base.wasPresent, value: sum,
             acceptedCount: operation.pointee.count)
         outcome.sequence = Outcome.noSequence
         return outcome

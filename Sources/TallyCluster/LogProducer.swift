@@ -61,8 +61,9 @@ public struct LogProducer: Sendable {
         now: UInt64, fresh: () -> ProducerIdentity
     ) -> (producer: ProducerIdentity, sequence: UInt64) {
         precondition(flight == nil, "a message is in flight")
+        // One that is new may have been made long before it was needed.
         let silence = Limits.producerHorizonMilliseconds / 2 * 1_000_000
-        if lastUsed > 0, now - lastUsed > silence { renew(fresh()) }
+        if nextSequence == 1 || now - lastUsed > silence { renew(fresh()) }
         lastUsed = now
         flight = Flight(sequence: nextSequence, begun: now)
         return (identity, nextSequence)

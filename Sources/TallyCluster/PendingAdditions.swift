@@ -1,22 +1,54 @@
 import TallyCore
 
-/// What additions that are not in the log yet will add, by number.
+/// What additions that are not in the log yet will add, by number, and what else is about to change.
 struct PendingAdditions {
-    /// A plain key's number, or one column of a record's.
-    private struct Number: Hashable {
+    /// A plain key, or a record.
+    private struct Key: Hashable {
+        let partition: UInt16
         let family: UInt32
-        let column: UInt32
-        /// Two keys of one hash are taken for one: that shows in an early answer, and nowhere else.
+        /// Two keys of a partition with one hash are taken for one: that shows in an early answer, and nowhere else.
         let hash: UInt64
 
         init(_ operation: UnsafePointer<Operation>) {
+            partition = operation.pointee.partition
             family = operation.pointee.family
-            column = operation.pointee.column
             hash = operation.pointee.hash
         }
     }
 
+    /// A plain key's number, or one column of a record's.
+    private struct Number: Hashable {
+        let key: Key
+        let column: UInt32
+
+        init(_ operation: UnsafePointer<Operation>) {
+            key = Key(operation)
+            column = operation.pointee.column
+        }
+    }
+
     private var sums: [Number: Int64] = [:]
+    /// Keys that are not only added to, so that nobody can tell what comes of them.
+    private var others: Set<Key> = []
+    /// Whether that may be all.
+    private(set) var isUnclear = false
+
+    /// Notes a change that is no addition that might be answered early.
+    mutating func noteOther(_ operation: UnsafePointer<Operation>) {
+        if operation.pointee.namesKey {
+            others.insert(Key(operation))
+        } else if operation.pointee.changesAllKeys {
+            isUnclear = true
+        }
+    }
+
+    /// Notes that it is not known what there is.
+    mutating func noteUnclear() { isUnclear = true }
+
+    /// Whether what comes of an operation's number follows from the sums.
+    func isClear(_ operation: UnsafePointer<Operation>) -> Bool {
+        !isUnclear && (others.isEmpty || !others.contains(Key(operation)))
+    }
 
     /// Notes an addition; a sum beyond the 64-bit range stays at its end.
     mutating func add(_ operation: UnsafePointer<Operation>) {
@@ -34,7 +66,11 @@ struct PendingAdditions {
         sums.isEmpty ? 0 : sums[Number(operation)] ?? 0
     }
 
-    mutating func removeAll() { sums.removeAll(keepingCapacity: true) }
+    mutating func removeAll() {
+        if !sums.isEmpty { sums.removeAll() }
+        if !others.isEmpty { others.removeAll() }
+        isUnclear = false
+    }
 }
 
 /// An addition that may be answered before it is in the log.

@@ -230,24 +230,32 @@ public final class ReplicatedLog: @unchecked Sendable {
 
     private func takeOff(_ now: UInt64) {
         guard let draft = drafts.withLock({ $0.takeOff() }) else { return }
+        flyingEarly = draft.early.count
+        let waiters = draft.takeWaiters()
         guard draft.messageBytes <= Limits.logMessageBytesMax else {
             land(isApplied: false)
-            return end(draft.takeWaiters(), .messageTooLong)
+            return end(waiters, .messageTooLong)
         }
+        launch(draft, waiters, now)
+        counts.early.wrappingAdd(UInt64(flyingEarly), ordering: .relaxed)
+    }
+
+    private func launch(_ draft: LogDraft, _ waiters: [Submission], _ now: UInt64) {
         let (producer, sequence) = producer.begin(now: now, fresh: makeIdentity)
         let header = LogMessage.Header(
             cluster: cluster, log: UInt32(number), epoch: follower.state.epoch,
             producer: producer, producerSequence: sequence)
+        let bytes = draft.message(header)
         flight = (
-            Publication(
-                sequence: sequence, messageID: header.messageID, bytes: draft.message(header)),
-            draft.takeWaiters()
+            Publication(sequence: sequence, messageID: header.messageID, bytes: bytes), waiters
         )
         counts.messages.wrappingAdd(1, ordering: .relaxed)
-        counts.bytes.wrappingAdd(UInt64(flight?.publication.bytes.count ?? 0), ordering: .relaxed)
-        counts.early.wrappingAdd(UInt64(draft.early.count), ordering: .relaxed)
-        flyingEarly = draft.early.count
+        counts.bytes.wrappingAdd(UInt64(bytes.count), ordering: .relaxed)
     }
+
+    /// How often what is on its way was void and has been sent anew.
+    private var voidCount = 0
+    private static let voidCountMax = 3
 
     /// How many additions in the message in flight have been answered.
     private var flyingEarly = 0
@@ -256,7 +264,7 @@ public final class ReplicatedLog: @unchecked Sendable {
     private func land(isApplied: Bool) {
         if !isApplied { counts.earlyLost.wrappingAdd(UInt64(flyingEarly), ordering: .relaxed) }
         flyingEarly = 0
-        guard let number = drafts.withLock({ $0.land() }) else { return }
+        guard let number = drafts.withLock({ $0.land(isApplied: isApplied) }) else { return }
         settled.store(number, ordering: .releasing)
     }
 
@@ -447,7 +455,7 @@ public final class ReplicatedLog: @unchecked Sendable {
 
     private func apply(_ message: LogMessage) throws(LogFollower.Halt) {
         try applied.gather(message)
-        if flyingEarly > 0, message.header.producer == producer.identity {
+        if message.header.producer == producer.identity {
             drafts.withLock { $0.willApply(at: follower.state.sequence) }
         }
         let isWhole = node.apply(
@@ -463,6 +471,14 @@ public final class ReplicatedLog: @unchecked Sendable {
         landedBegun = begun
         let waiters = flight?.waiters ?? []
         flight = nil
+        if end == .void, flyingEarly > 0, voidCount < Self.voidCountMax,
+            let draft = drafts.withLock({ $0.flyAgain() })
+        {
+            // What has been answered must get into the log, if under another name.
+            voidCount += 1
+            return launch(draft, waiters, begun ?? 0)
+        }
+        voidCount = 0
         land(isApplied: end == .applied)
         switch end {
         case .applied:

@@ -116,6 +116,22 @@ public final class Submission: @unchecked Sendable {
         }
     }
 
+    /// Bytes that the operations on `partitions` take in a message, at most.
+    func messageBytesMax(_ partitions: Range<Int>) -> Int {
+        // What the journal of a node that is alone would take, in which reads are not.
+        var sum = batch.journalBytesMax
+        for index in 0..<batch.count
+        where partitions.contains(Int(batch.operations[index].partition)) && !isLocal[index]
+            && !batch.operations[index].isWrite
+        {
+            sum += Int(batch.operations[index].keyByteCount) + Self.readBytesMax
+        }
+        return sum
+    }
+
+    /// Bytes of a read in a message beside its key, at most.
+    private static let readBytesMax = 48
+
     // MARK: Early answers
 
     /// Notes those of the operations `range`, whole units, that may be answered early.
@@ -184,7 +200,8 @@ public final class Submission: @unchecked Sendable {
         let places = places
         for index in 0..<places.count {
             let partition = Int(places.operations[index].partition)
-            guard !isLocal[index], partitions.contains(partition) else { continue }
+            // Those of other logs may be being answered early.
+            guard partitions.contains(partition), !isLocal[index] else { continue }
             places.takeOutcome(
                 index, tickets[index], of: applied,
                 first: firsts[partition &- partitions.lowerBound])
@@ -195,7 +212,7 @@ public final class Submission: @unchecked Sendable {
     /// Calls `body` with the operations that have been given to the log of `partitions`.
     private func forEach(in partitions: Range<Int>, _ body: (Int) -> Void) {
         for index in 0..<places.count
-        where !isLocal[index] && partitions.contains(Int(places.operations[index].partition)) {
+        where partitions.contains(Int(places.operations[index].partition)) && !isLocal[index] {
             body(index)
         }
     }

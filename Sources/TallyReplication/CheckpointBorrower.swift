@@ -125,8 +125,48 @@ struct CheckpointTaking<D: Disk>: Sendable {
         log: Int, _ manifest: Manifest, from lender: String, _ copied: CopiedFiles,
         _ piece: (UInt64, Int, Int) async throws -> ByteBuffer
     ) async throws -> LandedLog {
+        do {
+            let here = try await takeFiles(manifest, from: lender, copied, piece)
+            let landed = try await withCheckedThrowingContinuation { continuation in
+                copies.add(log: log, here) { continuation.resume(with: $0) }
+            }
+            copied.giveUp()
+            return landed
+        } catch let error where error is NATSRequestError || error is CopyError {
+            // What has come is as good as before, if that is asked for again.
+            await discard(copied.removeAll { sources(manifest, lender).contains($0) })
+            throw error
+        } catch {
+            // Something is wrong with this node's disk, or with what there is.
+            await discard(copied.removeAll { _ in false })
+            throw error
+        }
+    }
+
+    private func sources(_ manifest: Manifest, _ lender: String) -> Set<CopiedFiles.Source> {
+        var sources: Set<CopiedFiles.Source> = []
+        for (partition, tables) in manifest.partitions.enumerated() {
+            for table in tables {
+                for segment in table.segments {
+                    sources.insert(
+                        CopiedFiles.Source(
+                            lender: lender, segment: segment, partition: partition,
+                            family: table.family))
+                }
+            }
+        }
+        return sources
+    }
+
+    /// - Returns: the manifest with the numbers that the files have here.
+    private func takeFiles(
+        _ manifest: Manifest, from lender: String, _ copied: CopiedFiles,
+        _ piece: (UInt64, Int, Int) async throws -> ByteBuffer
+    ) async throws -> Manifest {
+        // What others have brought, or was of an older checkpoint.
+        let wanted = sources(manifest, lender)
+        await discard(copied.removeAll { wanted.contains($0) })
         var here = manifest
-        var used: Set<UInt64> = []
         for (partition, tables) in manifest.partitions.enumerated() {
             var named: [Manifest.Table] = []
             for table in tables {
@@ -141,24 +181,12 @@ struct CheckpointTaking<D: Disk>: Sendable {
                         }
                     copied.add(source, taken)
                     segments.append(taken)
-                    used.insert(taken.number)
                 }
                 named.append(Manifest.Table(family: table.family, segments: segments))
             }
             here.partitions[partition] = named
         }
-        let renamed = here
-        do {
-            let landed = try await withCheckedThrowingContinuation { continuation in
-                copies.add(log: log, renamed) { continuation.resume(with: $0) }
-            }
-            await discard(copied.removeAll(but: used))
-            return landed
-        } catch {
-            // Something is wrong with what there is.
-            await discard(copied.removeAll(but: []))
-            throw error
-        }
+        return here
     }
 
     private func discard(_ numbers: [UInt64]) async {

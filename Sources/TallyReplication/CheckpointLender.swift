@@ -38,6 +38,7 @@ public struct CheckpointPort: Sendable {
     let read: @Sendable (UInt64, UInt64, Int, Int) throws(DiskError) -> [UInt8]?
     let giveBack: @Sendable (UInt64) -> Void
     let contentSum: @Sendable (Int) throws -> (state: LogState, sum: ContentSum)?
+    let discard: @Sendable ([UInt64]) -> Void
     let take:
         @Sendable (
             _ log: Int, _ manifest: Manifest, _ lender: String, _ copied: CopiedFiles,
@@ -52,6 +53,7 @@ public struct CheckpointPort: Sendable {
         }
         giveBack = { copies.giveBack(loan: $0) }
         contentSum = { try copies.contentSum(ofLog: $0) }
+        discard = { copies.discard($0) }
         take = { try await CheckpointTaking(copies).take(log: $0, $1, from: $2, $3, $4) }
     }
 }

@@ -27,13 +27,17 @@ final class CopiedFiles: Sendable {
     /// How many there are.
     var count: Int { files.withLock { $0.count } }
 
-    /// Forgets all.
+    /// Forgets those that are not to be kept.
     ///
-    /// - Returns: the numbers of those that are not in `used`, which nobody needs.
-    func removeAll(but used: Set<UInt64>) -> [UInt64] {
+    /// - Returns: their numbers.
+    func removeAll(but isKept: (Source) -> Bool) -> [UInt64] {
         files.withLock { files in
-            defer { files.removeAll() }
-            return files.values.map(\.number).filter { !used.contains($0) }
+            let removed = files.filter { !isKept($0.key) }
+            for source in removed.keys { files[source] = nil }
+            return removed.values.map(\.number)
         }
     }
+
+    /// All are part of this node's checkpoint from now on.
+    func giveUp() { files.withLock { $0.removeAll() } }
 }

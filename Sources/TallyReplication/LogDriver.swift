@@ -1,5 +1,6 @@
 import Logging
 import NIOCore
+import NIOPosix
 import Synchronization
 import TallyCluster
 import TallyCore
@@ -49,6 +50,12 @@ final class LogDriver: @unchecked Sendable {
     private var isPollScheduled = false
     /// What attempts to copy that have failed have brought.
     private let copied = CopiedFiles()
+    /// Who could not lend a checkpoint when it was last asked.
+    private var failedLender: NodeIdentity?
+    /// Since when a copy waits to take its place.
+    private var landingSince: UInt64?
+    private static let landingNanosecondsMax: UInt64 = 10_000_000_000
+    private static let failureNanoseconds: UInt64 = 5_000_000_000
     private static let publishTimeout = Duration.seconds(5)
 
     /// - Parameters:
@@ -157,7 +164,7 @@ final class LogDriver: @unchecked Sendable {
                 } catch {
                     result = .failure(error)
                 }
-                eventLoop.execute { self.land(result) }
+                eventLoop.execute { self.land(result, from: lender) }
             }
         } else if canBeginAnew(view, info, history) {
             logger.info("the log is followed from its beginning")
@@ -199,22 +206,44 @@ final class LogDriver: @unchecked Sendable {
         func durable(_ node: NodeRecord) -> UInt64 {
             node.logs[log.number]?.durableSequence ?? 0
         }
-        guard let best = holders.max(by: { (durable($0), $1.node) < (durable($1), $0.node) }),
+        // Another one, if there is one, than who has just failed.
+        let asked = holders.count > 1 ? holders.filter { $0.node != failedLender } : holders
+        guard let best = asked.max(by: { (durable($0), $1.node) < (durable($1), $0.node) }),
             durable(best) + 1 >= info.state.firstSequence,
             durable(best) > Self.followedMax || !canBeginAnew(view, info, history)
         else { return nil }
         return best.node
     }
 
-    private func land(_ result: Result<LandedLog, any Error>) {
+    /// Whether something that was answered is not in the log yet; `result` then lands a little later.
+    private func owes(
+        _ result: Result<LandedLog, any Error>, from lender: NodeIdentity
+    ) -> Bool {
+        let now = clock.monotonicNanoseconds()
+        let since = landingSince ?? now
+        landingSince = since
+        guard log.halt == nil, log.earlyOwed > 0, now - since < Self.landingNanosecondsMax else {
+            landingSince = nil
+            return false
+        }
+        jetStream.client.eventLoop.scheduleTask(in: .milliseconds(20)) {
+            self.land(result, from: lender)
+        }
+        return true
+    }
+
+    private func land(_ result: Result<LandedLog, any Error>, from lender: NodeIdentity) {
         isCopying = false
         switch result {
         case .success(let landed):
             logger.notice(
                 "the checkpoint has been copied", metadata: ["sequence": "\(landed.state.sequence)"]
             )
+            if owes(result, from: lender) { return }
             isComing = false
+            failedLender = nil
             if log.isHeld { notBefore = clock.monotonicNanoseconds() + Self.mendNanoseconds }
+            stop()
             log.begin(landed.state, landed.partitions)
             landed.end()
             // Another epoch may have begun meanwhile.
@@ -226,13 +255,14 @@ final class LogDriver: @unchecked Sendable {
             logger.warning(
                 "the copy has failed",
                 metadata: ["reason": "\(error)", "copied_files": "\(copied.count)"])
-            rest()
+            failedLender = lender
+            rest(Self.failureNanoseconds)
         }
     }
 
-    private func rest() {
+    private func rest(_ nanoseconds: UInt64 = retryNanoseconds) {
         isComing = false
-        notBefore = clock.monotonicNanoseconds() + Self.retryNanoseconds
+        notBefore = clock.monotonicNanoseconds() + nanoseconds
     }
 
     /// Whether nothing is lost if the replica is given up; nothing is answered early from now on.
@@ -244,6 +274,13 @@ final class LogDriver: @unchecked Sendable {
     /// The replica is to stay.
     func stay() {
         if !isComing { log.isLeaving = false }
+        if !isHeldOrComing, copied.count > 0 { dropCopies() }
+    }
+
+    /// The log is not to be held any more, and what has been copied of it is of no use.
+    private func dropCopies() {
+        let (numbers, port) = (copied.removeAll { _ in false }, checkpoints)
+        NIOThreadPool.singleton.submit { _ in port.discard(numbers) }
     }
 
     /// Gives the replica up.

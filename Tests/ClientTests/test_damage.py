@@ -1,6 +1,7 @@
 """Files of a cluster's node that are damaged on its disk."""
 
 import hashlib
+import threading
 
 import pytest
 import redis
@@ -67,6 +68,19 @@ def test_what_is_damaged_on_one_node_is_fetched_again(cluster):
             content[len(content) // 3] ^= 0x10
             file.write_bytes(content)
     damaged.restart()
+    # Writes go on meanwhile, so that what is copied is behind.
+    stop = threading.Event()
+    written = 0
+
+    def write():
+        nonlocal written
+        client = cluster.nodes[0].client()
+        while not stop.is_set():
+            client.incr(f"meanwhile:{written % 50}")
+            written += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
     refused = 0
 
     def is_whole():
@@ -75,11 +89,22 @@ def test_what_is_damaged_on_one_node_is_fetched_again(cluster):
         refused = max(refused, now)
         return right == KEYS
 
-    wait_until(is_whole, "everything to be served again", 90)
+    try:
+        wait_until(is_whole, "everything to be served again", 90)
+        # Behind the copies, too.
+        before = written
+        wait_until(lambda: written > before + 200, "writes to go on")
+    finally:
+        stop.set()
+        writer.join()
     assert refused > 0, "nothing was damaged"
     assert "a checkpoint is copied" in damaged.log()
     assert "followed no further" not in damaged.log()
     # Writes go on, and all are the same in the end.
     assert cluster.nodes[2].client().incr("behind") == 1
     wait_until(lambda: damaged.client().get("behind") == b"1", "the node to follow")
+    info = damaged.client().info("cluster")
+    assert info["cluster_logs_served"] == info["cluster_logs"]
+    meanwhile = damaged.client().mget([f"meanwhile:{number}" for number in range(50)])
+    assert sum(map(int, meanwhile)) == written
     cluster.verify()

@@ -98,6 +98,47 @@ def test_a_position_tells_what_is_not_in_the_log_yet(cluster):
         client.incr("told")
 
 
+def test_what_else_changes_a_key_is_not_passed_over(cluster):
+    """Where something but an addition is on its way, an addition is answered when it has been applied."""
+    with RawConnection(cluster.nodes[0].port) as connection:
+        for number in range(100):
+            key = f"mixed:{number}"
+            connection.send(
+                encode("INCR", key) + encode("SET", key, "50") + encode("INCR", key)
+                + encode("DEL", key) + encode("INCRBY", key, "7") + encode("MULTI")
+                + encode("INCR", key) + encode("EXEC") + encode("INCR", key))
+            replies = [connection.read_reply() for _ in range(8)]
+            assert replies[:5] == [b":1\r\n", b"+OK\r\n", b":51\r\n", b":1\r\n", b":7\r\n"]
+            assert replies[-2:] == [b"*1\r\n:8\r\n", b":9\r\n"] or b":9" in connection.read_reply()
+
+
+def test_keys_of_one_hash_are_told_apart(cluster):
+    client = cluster.nodes[0].client()
+    for words in ("ADD COUNTER far", "ADD COLUMN far id primarykey", "ADD COLUMN far n bound=saturate",
+                  "ALTER COUNTER far ack=memory"):
+        client.execute_command(*words.split())
+    time.sleep(1)
+    with RawConnection(cluster.nodes[0].port) as connection:
+        for times in range(1, 20):
+            connection.send(b"".join(
+                encode("HINCRBY", f"far:{1 + 4096 * place}", "n", "1") for place in range(64)))
+            assert integers(connection, 64) == [times] * 64
+
+
+def test_bounds_and_early_answers(cluster):
+    client = cluster.nodes[0].client()
+    for words in ("ADD COUNTER cut", "ADD COLUMN cut id primarykey", "ADD COLUMN cut n bound=saturate max=4",
+                  "ALTER COUNTER cut ack=memory"):
+        client.execute_command(*words.split())
+    time.sleep(1)
+    with RawConnection(cluster.nodes[0].port) as connection:
+        for key in range(50):
+            steps = [3, 20, -1, -20, 5]
+            connection.send(b"".join(
+                encode("HINCRBY", f"cut:{key}", "n", str(step)) for step in steps))
+            assert integers(connection, 5) == [3, 15, 14, 0, 5]
+
+
 def test_columns_are_answered_as_their_family_says(cluster):
     client = cluster.nodes[0].client(protocol=3)
     for words in (
@@ -106,14 +147,16 @@ def test_columns_are_answered_as_their_family_says(cluster):
         assert client.execute_command(*words.split()) in (b"OK", "OK", True)
     def is_early(column):
         _, positions = client.execute_command(
-            "WITHPOSITION", "HINCRBY", "likes:7", column, "9")
+            "WITHPOSITION", "HINCRBY", "likes:7", column, "0")
         return list(positions.values()) == [None]
     assert not is_early("up")
     client.execute_command("ALTER", "COUNTER", "likes", "ack=memory")
     assert b"ALTER COUNTER likes ack=memory" in client.execute_command("DESCRIBE", "likes")
     wait_until(lambda: is_early("up"), "the family to be answered early")
     assert not is_early("strict")
-    assert client.hincrby("likes:7", "up", 1) == 15
+    assert client.hincrby("likes:7", "up", 9) == 9
+    # What a bound cuts off is told when it is known.
+    assert client.hincrby("likes:7", "up", 9) == 15
     client.execute_command("ALTER", "COUNTER", "likes", "ack=applied")
     wait_until(lambda: not is_early("up"), "the family to be answered late")
 

@@ -261,7 +261,7 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
                     sequence: sequence(round, partition), identity: identity,
                     settle: { self.settle($0, &written, &failure) })
             } catch {
-                noteDamage(error, merge)
+                if case .damaged(let file, _) = error { node.noteDamaged(file, partition) }
                 failure = failure ?? .segment(error)
             }
             merged.written += written
@@ -281,14 +281,6 @@ public final class Checkpointer<D: Disk>: @unchecked Sendable {
     private func sequence(_ round: Round, _ partition: Int) -> UInt64 {
         guard node.logCount > 0 else { return round.sequence }
         return round.logs[node.shares.log(of: partition)]?.state.sequence ?? 0
-    }
-
-    /// A cold segment turned out to be damaged where there are changes: new ones are refused from now on.
-    private func noteDamage(_ error: SegmentFileError, _ merge: TableMerge) {
-        guard case .damaged(let file, _) = error else { return }
-        for segment in merge.segments where segment.file?.number == file {
-            segment.stored?.isDamaged = true
-        }
     }
 
     /// Writes a segment to a file of its own; what need not be in memory stays there only.

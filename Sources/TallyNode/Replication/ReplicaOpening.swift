@@ -80,6 +80,7 @@ public struct ReplicaOpening<D: Disk> {
             gate: AcknowledgementGate(durability: .none, clock: clock, durableSequence: 0),
             wakeUp: WakeUp(), logCount: data.logCount,
             partition: { checkpoint.partitions[$0].take() })
+        node.noteDamageFound()
         checkpointer = Checkpointer(
             node: node, disk: disk, clock: clock, identity: data.identity, epoch: 1,
             published: manifest, nextNumber: max(highest + 1, manifest.nextSegment),

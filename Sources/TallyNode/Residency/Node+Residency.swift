@@ -106,6 +106,16 @@ extension Node {
         }
     }
 
+    /// Takes note of the damage that was found when the partitions were read from the disk.
+    func noteDamageFound() {
+        for index in 0..<partitionCount {
+            locks[lockIndex(index)].withLock { _ in
+                let segments = partitions.partition(index).pointee.segments
+                if segments.contains(where: { $0.stored?.isDamaged == true }) { noteLoss(index) }
+            }
+        }
+    }
+
     /// Some of what a partition holds is on disk only, and damaged there. Under its lock.
     private func noteLoss(_ partition: Int) {
         let incarnation = partitions.partition(partition).pointee.incarnation

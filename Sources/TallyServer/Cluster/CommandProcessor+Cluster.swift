@@ -29,7 +29,7 @@ extension CommandProcessor {
             encodeGathered(since: begun)
             return true
         }
-        let rule = EarlyAnswerRule(server.configuration, catalog)
+        let rule = answersEarly ? EarlyAnswerRule(server.configuration, catalog) : nil
         if let rule { flight.findCandidates(rule) }
         guard replica.submit(flight.submission, to: flight.logs, now: begun) else {
             exchange(flight)

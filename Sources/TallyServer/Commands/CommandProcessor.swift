@@ -56,6 +56,9 @@ struct CommandProcessor: ~Copyable {
     /// Operations until the next one whose key is counted.
     var untilSample = 0
     var dice: UInt64 = 1
+    /// Whether additions may be answered before they are in a cluster's log: only where a client's next read is known to
+    /// be the same client's.
+    var answersEarly = true
     /// Whether the node is one of a cluster.
     let isInCluster: Bool
     /// Journal bytes of commands that are executed together, about.

@@ -112,6 +112,7 @@ private final class Worker: @unchecked Sendable {
 
     init(_ server: ServerContext) {
         processor = CommandProcessor(server: server)
+        processor.answersEarly = false
         processor.landing = { [unowned self] _, log in landed(log) }
     }
 

@@ -78,11 +78,16 @@ struct CapacityCommand: ParsableCommand {
         guard let data = FileManager.default.contents(atPath: costs) else {
             throw ValidationError("cannot read \(costs)")
         }
+        let given: UnitCosts
         do {
-            return try JSONDecoder().decode(UnitCosts.self, from: data)
+            given = try JSONDecoder().decode(UnitCosts.self, from: data)
         } catch {
             throw ValidationError("\(costs) does not give all unit costs: \(error)")
         }
+        guard given.isPlausible else {
+            throw ValidationError("\(costs): unit costs are numbers above 0 and below 1e9")
+        }
+        return given
     }
 
     private func demand() throws -> CapacityDemand {
@@ -108,7 +113,9 @@ struct CapacityCommand: ParsableCommand {
         demand.machineMemoryBytes = try size("memory", memory)
         demand.machineDiskBytes = try size("disk", disk)
         demand.machineNetworkBytes = try number("network", network) / 8
-        guard demand.machineNetworkBytes > 0 else { throw refusal("network", network, "above 0") }
+        guard demand.machineNetworkBytes >= 1000 else {
+            throw refusal("network", network, "a number in 8e3...1e15")
+        }
         return demand
     }
 

@@ -79,7 +79,12 @@ struct CapacityPlan: Codable, Sendable {
             changedRecords
             * (costs.changedRecordBytes
                 + (demand.plainKeys > 0 ? 16 + demand.plainKeyRandomBytes : 0))
-        let messages = Self.messages(demand, costs)
+        let memory =
+            copies
+            * (storedBytes * demand.hotShare + 2 * changed
+                + keys * (1 - demand.hotShare) * costs.coldRecordBytes)
+        let usableMemory = demand.machineMemoryBytes * 0.8 - costs.processBytes
+        let messages = Self.messages(demand, costs, machines: memory / usableMemory)
         self.messages = messages.count
         logs = messages.logs
         let messageCount = messages.count
@@ -102,11 +107,7 @@ struct CapacityPlan: Codable, Sendable {
                 name: "processors", needed: microseconds / 1e6,
                 perMachine: demand.machineCores * demand.load, unit: "cores"),
             Resource(
-                name: "memory",
-                needed: copies
-                    * (storedBytes * demand.hotShare + 2 * changed
-                        + keys * (1 - demand.hotShare) * costs.coldRecordBytes),
-                perMachine: demand.machineMemoryBytes * 0.8 - costs.processBytes, unit: "bytes"),
+                name: "memory", needed: memory, perMachine: usableMemory, unit: "bytes"),
             Resource(
                 // While a checkpoint is made the old one is still there.
                 name: "disk", needed: copies * storedBytes * 2,
@@ -133,29 +134,36 @@ struct CapacityPlan: Codable, Sendable {
         nodeMachines = max(demand.copies, nodes.map(\.machines).max() ?? 1)
         let wanted = max(3, brokers.map(\.machines).max() ?? 1)
         brokerMachines = wanted % 2 == 0 ? wanted + 1 : wanted
-        remarks = Self.remarks(demand, nodeMachines, incrementsPerMessage)
+        remarks = Self.remarks(demand, nodeMachines, logs, incrementsPerMessage)
     }
 
     /// So many logs that every node is the primary of some, and how many messages they take: one is on its way at a
-    /// time for each log and node that is asked for its keys.
+    /// time for each log, if clients ask its primary.
+    ///
+    /// - Parameter machines: For memory.
     private static func messages(
-        _ demand: CapacityDemand, _ costs: UnitCosts
+        _ demand: CapacityDemand, _ costs: UnitCosts, machines: Double
     ) -> (logs: Int, count: Double) {
         let microseconds =
             demand.increments
             * (costs.acceptMicroseconds + Double(demand.copies) * costs.applyMicroseconds)
         let busy = microseconds / 1e6 / (demand.machineCores * demand.load)
         var logs = 1
-        while Double(logs) < busy * 2, logs < Limits.logsMax { logs *= 2 }
+        while Double(logs) < max(busy, machines) * 2, logs < Limits.logsMax { logs *= 2 }
         logs = max(logs, demand.copies > 1 ? 4 : 1)
         let most = Double(logs) * 1000 / costs.messageMilliseconds
         return (logs, min(demand.increments, most))
     }
 
     private static func remarks(
-        _ demand: CapacityDemand, _ nodes: Int, _ incrementsPerMessage: Double
+        _ demand: CapacityDemand, _ nodes: Int, _ logs: Int, _ incrementsPerMessage: Double
     ) -> [String] {
         var remarks: [String] = []
+        if nodes > logs * demand.copies {
+            remarks.append(
+                "a log is held as a whole: \(logs) logs in \(demand.copies) copies have work for "
+                    + "\(logs * demand.copies) machines, so use larger ones, or several clusters")
+        }
         if nodes == demand.copies, demand.copies > 1 {
             remarks.append(
                 "every node holds everything: one that fails leaves \(nodes - 1) copies until it is back"

@@ -35,4 +35,14 @@ struct UnitCosts: Codable, Sendable {
     var brokerByteMicroseconds = 0.06
     /// From sending a message to its being applied, where nothing is busy, milliseconds.
     var messageMilliseconds = 4.0
+
+    /// Whether something can be computed with them.
+    var isPlausible: Bool {
+        [
+            recordBytes, columnBytes, plainKeyBytes, randomKeyByteBytes, coldRecordBytes,
+            changedRecordBytes, processBytes, acceptMicroseconds, applyMicroseconds,
+            unpipelinedMicroseconds, readMicroseconds, mergeMicroseconds, incrementBytes,
+            messageBytes, messageMicroseconds, brokerByteMicroseconds, messageMilliseconds,
+        ].allSatisfy { $0 > 0 && $0 < 1e9 }
+    }
 }

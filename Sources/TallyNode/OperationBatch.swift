@@ -427,6 +427,10 @@ public struct OperationBatch: ~Copyable {
 
     /// Empties the batch.
     public mutating func removeAll() {
+        // What was needed just now may be needed again; what was not goes.
+        let isSpacious = capacity > Self.capacityKept * 16 && count < capacity / 8
+        let hasSpaciousRows =
+            rowsCapacity > Self.capacityKept * 16 && rowsCount < rowsCapacity / 8
         count = 0
         rowsCount = 0
         journalBytesMax = 0
@@ -438,12 +442,12 @@ public struct OperationBatch: ~Copyable {
             for text in texts { text.deallocate() }
             texts.removeAll()
         }
-        if rowsCapacity > Self.capacityKept * 16 {
+        if hasSpaciousRows {
             rowsCapacity = Self.capacityKept
             rows.deallocate()
             rows = .allocate(capacity: rowsCapacity)
         }
-        if capacity > Self.capacityKept * 16 { resize(to: Self.capacityKept) }
+        if isSpacious { resize(to: Self.capacityKept) }
     }
 
     @inline(__always)

@@ -176,8 +176,10 @@ class Tally:
     def connections(self, make, depth, per_node, requests=2000):
         made = []
         for index, node in enumerate(self.cluster.nodes):
-            key = make(random.Random(index))
-            some = pipelines(key, depth, requests // len(self.cluster.nodes), master=self._master(node))
+            key, master = make(random.Random(index)), self._master(node)
+            if make is hot and master and not master(name(0)):
+                continue
+            some = pipelines(key, depth, requests // len(self.cluster.nodes), master=master)
             made += [
                 Connection(node.port, shuffled(some, number), depth) for number in range(per_node)]
         return made
@@ -521,6 +523,7 @@ def contenders():
     return {
         "Tally, 1 log": lambda directory: Tally(directory, 1),
         "Tally, 4 logs": lambda directory: Tally(directory, 4),
+        "Tally, 4 logs, 2 copies": lambda directory: Tally(directory, 4, copies=2),
         "Tally, 16 logs": lambda directory: Tally(directory, 16),
         "Tally, 64 logs": lambda directory: Tally(directory, 64),
         "NATS counters": lambda directory: NATSCounters(directory),
@@ -531,7 +534,9 @@ def contenders():
 
 LOADS = {"uniform": uniform, "one hot key": hot}
 # Connections to each server, and requests in a pipeline.
-SETTINGS = [(16, 100), (128, 200)]
+SETTINGS = [(16, 100), (128, 200), (256, 400)]
+# At the last of them only those that are compared with each other, not numbers of logs.
+COMPARED = ("Tally, 1 log", "Tally, 4 logs, 2 copies", "NATS counters", "Redis Cluster, WAIT 1")
 
 
 def row(cells):
@@ -571,7 +576,8 @@ def report(results, quotas, readings, beside, options):
         f"Made by `make bench-cluster` with {options.rounds} rounds of {options.seconds:g} s, contenders in turn; "
         "medians. See `Benchmarks/cluster.py`.", "",
         f"* Machine: {os.cpu_count()} cores, {platform.system()} {platform.release()}; nodes, NATS servers and load share it.",
-        "* Three nodes with one event loop each on three NATS servers that sync every message; every node has every log.",
+        "* Three nodes with one event loop each on three NATS servers that sync every message; every node has every log, "
+        "but where two copies are named: then clients send each key to its primary, as those of a Redis Cluster do.",
         "* NATS's counters: a stream of three replicas on the same kind of servers, published asynchronously.",
         "* Redis Cluster: three masters with a replica each, `appendfsync always`, `WAIT 1` behind every pipeline. It promises "
         "less: the replica has an increment in memory, and a failover may lose it.",
@@ -630,9 +636,13 @@ def main():
             if options.only and options.only not in title:
                 continue
             for (per_node, depth), (text, keys) in itertools.product(SETTINGS, LOADS.items()):
+                if (per_node, depth) == SETTINGS[-1] and title not in COMPARED:
+                    continue
                 with tempfile.TemporaryDirectory() as directory:
                     contender = make(directory)
                     try:
+                        if hasattr(contender, "client_map"):
+                            contender.client_map()
                         result = measure(contender, keys, depth, per_node, options.seconds)
                     finally:
                         contender.stop()

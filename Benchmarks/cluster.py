@@ -426,9 +426,9 @@ def encode(*words):
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 
-def fill(port):
-    """Gives every key a value."""
-    with socket.create_connection(("127.0.0.1", port)) as connection:
+def fill(nodes):
+    """Gives every key a value, and waits until all nodes have all of them."""
+    with socket.create_connection(("127.0.0.1", nodes[0].port)) as connection:
         for first in range(0, KEYS, 500):
             words = [b"MSET"]
             for number in range(first, first + 500):
@@ -437,6 +437,8 @@ def fill(port):
             received = connection.recv(1 << 10)
             if not received.startswith(b"+OK"):
                 raise SystemExit(f"a server refuses: {received!r}")
+    while any(node.client().dbsize() < KEYS for node in nodes):
+        time.sleep(0.1)
 
 
 READ_BATCH = 20
@@ -451,8 +453,7 @@ def reading(seconds, share):
             contender = Tally(directory, 4, count)
             quota = None
             try:
-                fill(contender.cluster.nodes[0].port)
-                contender.cluster.wait_until_equal()
+                fill(contender.cluster.nodes)
                 quota = Quota(contender.node_processes, share)
                 draw = random.Random(1)
                 requests = []
@@ -480,16 +481,13 @@ def beside_cold_keys(seconds, rates=(0, 2_000, 10_000)):
     to be read from the disk by every node first."""
     found = []
     with tempfile.TemporaryDirectory() as directory:
-        contender = Tally(directory, 4, flags=("--memory-limit", "1mb"))
+        contender = Tally(directory, 4, flags=("--memory-limit", "1mb", "--checkpoint-seconds", "5"))
         try:
             nodes = contender.cluster.nodes
-            fill(nodes[0].port)
-            contender.cluster.wait_until_equal()
-            for node in nodes:
-                node.client().bgsave()
+            fill(nodes)
             def are_cold():
                 infos = [node.client().info("residency") for node in nodes]
-                return all(info["cold_segments"] > 0 and info["hot_segments"] == 0 for info in infos)
+                return all(info["cold_segments"] > 4 * info["hot_segments"] for info in infos)
             while not are_cold():
                 time.sleep(0.2)
             for rate in rates:
@@ -536,7 +534,15 @@ LOADS = {"uniform": uniform, "one hot key": hot}
 # Connections to each server, and requests in a pipeline.
 SETTINGS = [(16, 100), (128, 200), (256, 400)]
 # At the last of them only those that are compared with each other, not numbers of logs.
-COMPARED = ("Tally, 1 log", "Tally, 4 logs, 2 copies", "NATS counters", "Redis Cluster, WAIT 1")
+COMPARED = ("Tally, 1 log", "Tally, 4 logs, 2 copies", "Redis Cluster, WAIT 1")
+
+
+def is_asked(title, setting):
+    # What more is asked of NATS's counters at a time waits there, and servers take the connections for dead.
+    if "NATS" in title:
+        return setting == SETTINGS[0]
+    return setting != SETTINGS[-1] or title in COMPARED
+
 
 
 def row(cells):
@@ -573,12 +579,13 @@ def report(results, quotas, readings, beside, options):
     import platform
     lines = [
         "# A cluster, measured", "",
-        f"Made by `make bench-cluster` with {options.rounds} rounds of {options.seconds:g} s, contenders in turn; "
+        f"Made by `make bench-cluster`, rounds: {options.rounds}, {options.seconds:g} s each, contenders in turn; "
         "medians. See `Benchmarks/cluster.py`.", "",
         f"* Machine: {os.cpu_count()} cores, {platform.system()} {platform.release()}; nodes, NATS servers and load share it.",
         "* Three nodes with one event loop each on three NATS servers that sync every message; every node has every log, "
         "but where two copies are named: then clients send each key to its primary, as those of a Redis Cluster do.",
-        "* NATS's counters: a stream of three replicas on the same kind of servers, published asynchronously.",
+        "* NATS's counters: a stream of three replicas on the same kind of servers, published asynchronously. Where "
+        "more connections ask, what they ask waits there for so long that the servers take them for dead: not measured.",
         "* Redis Cluster: three masters with a replica each, `appendfsync always`, `WAIT 1` behind every pipeline. It promises "
         "less: the replica has an increment in memory, and a failover may lose it.",
         "* 1,000,000 keys of 16 bytes. CPU is that of all servers for one increment. Half load: requests at even times, at half of "
@@ -636,7 +643,7 @@ def main():
             if options.only and options.only not in title:
                 continue
             for (per_node, depth), (text, keys) in itertools.product(SETTINGS, LOADS.items()):
-                if (per_node, depth) == SETTINGS[-1] and title not in COMPARED:
+                if not is_asked(title, (per_node, depth)):
                     continue
                 with tempfile.TemporaryDirectory() as directory:
                     contender = make(directory)

@@ -97,7 +97,7 @@ def main():
         [options.tally, "capacity", "--json"], capture_output=True, text=True, check=True).stdout)["costs"]
     costs.update({
         "acceptMicroseconds": alone["nodes"] - apply, "applyMicroseconds": apply,
-        "unpipelinedMicroseconds": lone["nodes"] - large["nodes"],
+        "nodeMessageMicroseconds": lone["nodes"] - costs["unpipelinedMicroseconds"],
         "readMicroseconds": median(lambda: reads(20, 8, options.seconds)),
         "incrementBytes": large["bytes"], "messageMicroseconds": message,
         "brokerByteMicroseconds": byte, "messageMilliseconds": lone["milliseconds"]})

@@ -96,6 +96,7 @@ struct CapacityPlan: Codable, Sendable {
         let changes = changedRecords / demand.checkpointSeconds
         let microseconds =
             demand.increments * (costs.acceptMicroseconds + copies * costs.applyMicroseconds)
+            + messageCount * costs.nodeMessageMicroseconds * copies / 3
             + demand.reads * costs.readMicroseconds
             + commands / demand.pipeline * costs.unpipelinedMicroseconds
             + changes * copies * costs.mergeMicroseconds

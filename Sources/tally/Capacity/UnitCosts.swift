@@ -16,32 +16,34 @@ struct UnitCosts: Codable, Sendable {
     /// Memory of the process without anything, bytes.
     var processBytes = 64e6
     /// Processor time of the node that is asked for an increment, for its own part, microseconds.
-    var acceptMicroseconds = 0.35
+    var acceptMicroseconds = 0.26
     /// Processor time of every replica that applies one, microseconds.
-    var applyMicroseconds = 0.16
+    var applyMicroseconds = 0.11
     /// Processor time of a node for a command that comes without others, beyond that, microseconds.
     var unpipelinedMicroseconds = 8.0
+    /// Processor time of all nodes together for a message that three of them apply, microseconds.
+    var nodeMessageMicroseconds = 150.0
     /// Processor time of a node for one key of a read of many, microseconds.
     var readMicroseconds = 0.2
     /// Processor time of the merges that one changed record causes, on every replica, microseconds.
     var mergeMicroseconds = 0.3
     /// Bytes of an increment in the log: packed, in a message of many.
-    var incrementBytes = 6.4
+    var incrementBytes = 6.3
     /// Bytes that a message has beside its increments.
     var messageBytes = 150.0
     /// Processor time of all NATS servers together for a message of a log with three replicas, microseconds.
-    var messageMicroseconds = 900.0
+    var messageMicroseconds = 550.0
     /// The same for each byte of it.
-    var brokerByteMicroseconds = 0.06
+    var brokerByteMicroseconds = 0.032
     /// From sending a message to its being applied, where nothing is busy, milliseconds.
-    var messageMilliseconds = 4.0
+    var messageMilliseconds = 1.8
 
     /// Whether something can be computed with them.
     var isPlausible: Bool {
         [
             recordBytes, columnBytes, plainKeyBytes, randomKeyByteBytes, coldRecordBytes,
             changedRecordBytes, processBytes, acceptMicroseconds, applyMicroseconds,
-            unpipelinedMicroseconds, readMicroseconds, mergeMicroseconds, incrementBytes,
+            unpipelinedMicroseconds, nodeMessageMicroseconds, readMicroseconds, mergeMicroseconds, incrementBytes,
             messageBytes, messageMicroseconds, brokerByteMicroseconds, messageMilliseconds,
         ].allSatisfy { $0 > 0 && $0 < 1e9 }
     }

@@ -43,7 +43,8 @@ struct UnitCosts: Codable, Sendable {
         [
             recordBytes, columnBytes, plainKeyBytes, randomKeyByteBytes, coldRecordBytes,
             changedRecordBytes, processBytes, acceptMicroseconds, applyMicroseconds,
-            unpipelinedMicroseconds, nodeMessageMicroseconds, readMicroseconds, mergeMicroseconds, incrementBytes,
+            unpipelinedMicroseconds, nodeMessageMicroseconds, readMicroseconds, mergeMicroseconds,
+            incrementBytes,
             messageBytes, messageMicroseconds, brokerByteMicroseconds, messageMilliseconds,
         ].allSatisfy { $0 > 0 && $0 < 1e9 }
     }

@@ -132,13 +132,11 @@ struct CheckpointTaking<D: Disk>: Sendable {
             }
             copied.giveUp()
             return landed
-        } catch let error where error is NATSRequestError || error is CopyError {
-            // What has come is as good as before, if that is asked for again.
-            await discard(copied.removeAll { sources(manifest, lender).contains($0) })
-            throw error
         } catch {
-            // Something is wrong with this node's disk, or with what there is.
-            await discard(copied.removeAll { _ in false })
+            // What has come is as good as before unless something is wrong with this node's disk, or with what there is.
+            if !(error is NATSRequestError || error is CopyError) {
+                await discard(copied.removeAll { _ in false })
+            }
             throw error
         }
     }

@@ -36,6 +36,15 @@ def early_answers(cluster):
             sum(info["cluster_early_lost"] for info in infos))
 
 
+def declare(cluster, family, column):
+    """Makes a family of one column whose additions are answered early."""
+    client = cluster.nodes[0].client()
+    for words in (f"ADD COUNTER {family}", f"ADD COLUMN {family} id primarykey",
+                  f"ADD COLUMN {family} {column}", f"ALTER COUNTER {family} ack=memory"):
+        client.execute_command(*words.split())
+    time.sleep(1)
+
+
 def test_a_key_that_one_connection_adds_to_is_answered_as_if_it_were_alone(cluster):
     """Nothing is counted twice while a message is applied, and nothing is missing between messages."""
     before = early_answers(cluster)[0]
@@ -113,11 +122,7 @@ def test_what_else_changes_a_key_is_not_passed_over(cluster):
 
 
 def test_keys_of_one_hash_are_told_apart(cluster):
-    client = cluster.nodes[0].client()
-    for words in ("ADD COUNTER far", "ADD COLUMN far id primarykey", "ADD COLUMN far n bound=saturate",
-                  "ALTER COUNTER far ack=memory"):
-        client.execute_command(*words.split())
-    time.sleep(1)
+    declare(cluster, "far", "n bound=saturate")
     with RawConnection(cluster.nodes[0].port) as connection:
         for times in range(1, 20):
             connection.send(b"".join(
@@ -126,11 +131,7 @@ def test_keys_of_one_hash_are_told_apart(cluster):
 
 
 def test_bounds_and_early_answers(cluster):
-    client = cluster.nodes[0].client()
-    for words in ("ADD COUNTER cut", "ADD COLUMN cut id primarykey", "ADD COLUMN cut n bound=saturate max=4",
-                  "ALTER COUNTER cut ack=memory"):
-        client.execute_command(*words.split())
-    time.sleep(1)
+    declare(cluster, "cut", "n bound=saturate max=4")
     with RawConnection(cluster.nodes[0].port) as connection:
         for key in range(50):
             steps = [3, 20, -1, -20, 5]

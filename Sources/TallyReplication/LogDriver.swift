@@ -294,7 +294,6 @@ final class LogDriver: @unchecked Sendable {
     func start() {
         guard consumer == nil, log.halt == nil else { return }
         endSequence = nil
-        waitingCredit.removeAll()
         var options = OrderedConsumerOptions()
         // The last message comes again, to be recognised.
         options.start = .sequence(max(1, log.state.sequence))
@@ -316,6 +315,7 @@ final class LogDriver: @unchecked Sendable {
         strandedSince = nil
         consumer?.stop()
         consumer = nil
+        waitingCredit.removeAll()
     }
 
     /// What the log hands out is sent.
@@ -410,7 +410,8 @@ final class LogDriver: @unchecked Sendable {
             return halted("\(error)")
         }
         while waitingCredit.count > log.waitingCount {
-            consumer?.grant(messages: 1, bytes: waitingCredit.removeFirst())
+            let bytes = waitingCredit.removeFirst()
+            consumer?.grant(messages: 1, bytes: bytes)
         }
         noteProgress()
         poll()

@@ -1,6 +1,7 @@
 """Files of a cluster's node that are damaged on its disk."""
 
 import hashlib
+import re
 import threading
 
 import pytest
@@ -11,12 +12,13 @@ from servers import ClusterUnderTest, wait_until
 KEYS = 30_000
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    # Most is on disk only.
+@pytest.fixture
+def cluster(tmp_path):
+    # Most is on disk only, and copying takes a second or two.
     cluster = ClusterUnderTest(
-        tmp_path_factory.mktemp("damage"),
-        flags=("--threads", "2", "--memory-limit", "1mb", "--checkpoint-seconds", "2"))
+        tmp_path,
+        flags=("--threads", "2", "--memory-limit", "1mb", "--checkpoint-seconds", "2",
+               "--copy-rate", "1mb"))
     cluster.start()
     yield cluster
     cluster.stop()
@@ -31,6 +33,8 @@ def fill(client):
     pipeline = client.pipeline(transaction=False)
     for number in range(KEYS):
         pipeline.incrby(key(number), number)
+    for changed in Writes.keys:
+        pipeline.set(changed, 0)
     pipeline.execute()
 
 
@@ -54,57 +58,103 @@ def read(node):
     return right, refused
 
 
+class Writes:
+    """Increments that go on until they are stopped."""
+
+    # Among the others, so that some of them are where the damage is.
+    keys = [key(KEYS + number) for number in range(50)]
+
+    def __init__(self, node):
+        self.count = 0
+        self.client = node.client()
+        self.ends = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.ends.is_set():
+            self.client.incr(self.keys[self.count % len(self.keys)])
+            self.count += 1
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ends.set()
+        self.thread.join()
+
+
+def damage(node):
+    """Changes a byte in each of the files of a node that does not run."""
+    # Not in the header, which is read only at the start.
+    for file in node.directory.glob("segment-*"):
+        content = bytearray(file.read_bytes())
+        if len(content) > 2_000:
+            content[len(content) // 3] ^= 0x10
+            file.write_bytes(content)
+
+
+def halts(node):
+    """The logs that a node has stopped to follow and has not copied since."""
+    halted = set()
+    for line in node.log().splitlines():
+        log = re.search(r" log=(\d+)", line)
+        if "followed no further" in line:
+            halted.add(log[1])
+        elif "the checkpoint has been copied" in line:
+            halted.discard(log[1])
+    return halted
+
+
+def check_all_is_there(cluster, damaged, writes):
+    """The node has everything, follows its logs, and agrees with the others."""
+    assert cluster.nodes[2].client().incr("behind") == 1
+    wait_until(lambda: damaged.client().get("behind") == b"1", "the node to follow")
+    info = damaged.client().info("cluster")
+    assert info["cluster_logs_served"] == info["cluster_logs"]
+    assert sum(map(int, damaged.client().mget(writes.keys))) == writes.count
+    assert "a checkpoint is copied" in damaged.log()
+    assert not halts(damaged)
+    cluster.verify()
+
+
 def test_what_is_damaged_on_one_node_is_fetched_again(cluster):
     """The node serves what it can, never what is wrong, and soon everything again."""
     fill(cluster.nodes[0].client())
     damaged = cluster.nodes[1]
     wait_until(
         lambda: all(map(is_cold, cluster.nodes)), "most to be on disk only", 60)
-    # Not the header, which is read only at the start.
-    files = sorted(damaged.directory.glob("segment-*"))
-    for file in files:
-        content = bytearray(file.read_bytes())
-        if len(content) > 2_000:
-            content[len(content) // 3] ^= 0x10
-            file.write_bytes(content)
-    damaged.restart()
-    # Writes go on meanwhile, so that what is copied is behind.
-    stop = threading.Event()
-    written = 0
-
-    def write():
-        nonlocal written
-        client = cluster.nodes[0].client()
-        while not stop.is_set():
-            client.incr(f"meanwhile:{written % 50}")
-            written += 1
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    refused = 0
+    assert damaged.stop() == 0
+    damage(damaged)
+    damaged.start().wait_until_ready()
+    refusals = []
 
     def is_whole():
-        nonlocal refused
-        right, now = read(damaged)
-        refused = max(refused, now)
+        right, refused = read(damaged)
+        refusals.append(refused)
         return right == KEYS
 
-    try:
+    wait_until(lambda: not is_whole() and refusals[-1] > 0, "something to be refused")
+    # What is copied is then behind.
+    with Writes(cluster.nodes[0]) as writes:
         wait_until(is_whole, "everything to be served again", 90)
-        # Behind the copies, too.
-        before = written
-        wait_until(lambda: written > before + 200, "writes to go on")
-    finally:
-        stop.set()
-        writer.join()
-    assert refused > 0, "nothing was damaged"
-    assert "a checkpoint is copied" in damaged.log()
-    assert "followed no further" not in damaged.log()
-    # Writes go on, and all are the same in the end.
-    assert cluster.nodes[2].client().incr("behind") == 1
-    wait_until(lambda: damaged.client().get("behind") == b"1", "the node to follow")
-    info = damaged.client().info("cluster")
-    assert info["cluster_logs_served"] == info["cluster_logs"]
-    meanwhile = damaged.client().mget([f"meanwhile:{number}" for number in range(50)])
-    assert sum(map(int, meanwhile)) == written
-    cluster.verify()
+        before = writes.count
+        wait_until(lambda: writes.count > before + 200, "writes to go on")
+    check_all_is_there(cluster, damaged, writes)
+
+
+def test_messages_that_change_what_is_damaged(cluster):
+    """The node cannot apply them, leaves answers to the others, and is soon whole again."""
+    fill(cluster.nodes[0].client())
+    damaged = cluster.nodes[1]
+    wait_until(
+        lambda: all(map(is_cold, cluster.nodes)), "most to be on disk only", 60)
+    assert damaged.stop() == 0
+    damage(damaged)
+    with Writes(cluster.nodes[0]) as writes:
+        wait_until(lambda: writes.count > len(writes.keys), "each key to be written")
+        damaged.start().wait_until_ready()
+        wait_until(lambda: halts(damaged), "a message that cannot be applied")
+        wait_until(lambda: read(damaged)[0] == KEYS, "everything to be served", 90)
+        wait_until(lambda: not halts(damaged), "all logs to be followed again", 90)
+    check_all_is_there(cluster, damaged, writes)

@@ -35,8 +35,6 @@ final class LogDriver: @unchecked Sendable {
 
     /// What may be on its way to this node.
     private static let credit = (messages: 1024, bytes: 32 << 20)
-    /// Messages up to which following a log is as good as copying a checkpoint.
-    private static let followedMax: UInt64 = 1_000
     /// Since when there is no stream, or one that lacks what this node has; nil if it is as it should be.
     private var strandedSince: UInt64?
 
@@ -146,7 +144,10 @@ final class LogDriver: @unchecked Sendable {
     }
 
     private func acquire(_ view: ClusterView, _ info: StreamInfo, _ history: LogHistory) {
-        let lender = lender(view, info, history)
+        let canFollow = canBeginAnew(view, info, history)
+        let lender = history.lender(
+            log.number, first: info.state.firstSequence, canFollow: canFollow,
+            failed: failedLender, view)
         if let lender {
             isCopying = true
             // What is answered from now on might not be in the log when the copy has come.
@@ -166,7 +167,7 @@ final class LogDriver: @unchecked Sendable {
                 }
                 eventLoop.execute { self.land(result, from: lender) }
             }
-        } else if canBeginAnew(view, info, history) {
+        } else if canFollow {
             logger.info("the log is followed from its beginning")
             isComing = false
             log.begin(
@@ -193,26 +194,6 @@ final class LogDriver: @unchecked Sendable {
             && history.canBeginAnew(
                 log.number, streamNanoseconds: info.created.unsignedNanoseconds,
                 first: info.state.firstSequence, last: info.state.lastSequence, view)
-    }
-
-    /// The node whose checkpoint is best copied; nil if following the log is as good.
-    private func lender(
-        _ view: ClusterView, _ info: StreamInfo, _ history: LogHistory
-    ) -> NodeIdentity? {
-        let holders = view.nodes.values.filter { record in
-            guard record.node != view.own, let there = record.logs[log.number] else { return false }
-            return there.phase == .serving && there.epoch == history.epoch
-        }
-        func durable(_ node: NodeRecord) -> UInt64 {
-            node.logs[log.number]?.durableSequence ?? 0
-        }
-        // Another one, if there is one, than who has just failed.
-        let asked = holders.count > 1 ? holders.filter { $0.node != failedLender } : holders
-        guard let best = asked.max(by: { (durable($0), $1.node) < (durable($1), $0.node) }),
-            durable(best) + 1 >= info.state.firstSequence,
-            durable(best) > Self.followedMax || !canBeginAnew(view, info, history)
-        else { return nil }
-        return best.node
     }
 
     /// Whether something that was answered is not in the log yet; `result` then lands a little later.

@@ -363,7 +363,12 @@ class ClusterUnderTest:
     def stop(self):
         failed = []
         for node in self.nodes:
-            code = node.stop() if node.is_running else node.process and node.process.returncode
+            try:
+                code = node.stop() if node.is_running else node.process and node.process.returncode
+            except AssertionError as error:
+                # The others, and the brokers, must not be left behind.
+                failed.append(str(error))
+                continue
             # Some have been killed; any other end than a clean one is a crash.
             if code not in (0, None, -signal.SIGKILL):
                 failed.append(f"ended with {code}\n{node.log()}")

@@ -5,6 +5,7 @@ import Testing
 struct LogHistoryTests {
     private static let own = NodeIdentity { 1 }
     private static let other = NodeIdentity { 2 }
+    private static let third = NodeIdentity { 3 }
 
     /// How another node stands with log 0.
     private static func view(_ progress: NodeRecord.Progress?) -> ClusterView {
@@ -71,6 +72,44 @@ struct LogHistoryTests {
         #expect(Self.second.step(0, .notApplied(""), state, behind) == .none)
         let newer = Self.state(epoch: 3, sequence: 12)
         #expect(Self.second.step(0, .notApplied(""), newer, ahead) == .none)
+    }
+
+    /// Two other nodes whose checkpoints hold log 0 up to a message each; the second's is of another epoch if it says.
+    private static func view(_ first: UInt64, _ second: UInt64, secondEpoch: UInt32) -> ClusterView
+    {
+        var membership = Membership(own: own, logCount: 1, now: 0)
+        for (node, epoch, sequence) in [(other, 2, first), (third, secondEpoch, second)] {
+            membership.hear(
+                NodeRecord(
+                    node: node, startedMilliseconds: 1,
+                    address: NodeAddress(host: "h", port: 1, tlsPort: nil), zone: "", version: "1",
+                    logs: [0: progress(.serving, epoch: epoch, sequence: sequence)]), now: 0)
+        }
+        return membership.view(now: 0, silenceMaxNanoseconds: 1)
+    }
+
+    @Test func theLatestCheckpointIsCopied() {
+        func lender(
+            _ first: UInt64, _ second: UInt64, secondEpoch: UInt32 = 2, log: UInt64 = 1,
+            canFollow: Bool = false, failed: NodeIdentity? = nil
+        ) -> NodeIdentity? {
+            Self.second.lender(
+                0, first: log, canFollow: canFollow, failed: failed,
+                Self.view(first, second, secondEpoch: secondEpoch))
+        }
+        #expect(lender(40, 50) == Self.third)
+        #expect(lender(60, 50) == Self.other)
+        #expect(lender(50, 50) == Self.other)
+        // Not who has just failed, unless there is nobody else; not another epoch's.
+        #expect(lender(40, 50, failed: Self.third) == Self.other)
+        #expect(lender(40, 50, secondEpoch: 1) == Self.other)
+        #expect(lender(40, 50, secondEpoch: 1, failed: Self.other) == Self.other)
+        // It must reach the log.
+        #expect(lender(40, 50, log: 51) == Self.third)
+        #expect(lender(40, 50, log: 52) == nil)
+        // A short log is followed.
+        #expect(lender(40, 1_000, canFollow: true) == nil)
+        #expect(lender(40, 1_001, canFollow: true) == Self.third)
     }
 
     @Test func whatWasTrimmedAwayIsCopied() {

@@ -53,11 +53,44 @@ public struct LogHistory: Codable, Equatable, Sendable {
 
     /// Whether another node serves the log in this epoch, and has come as far as this one.
     private func isServedElsewhere(_ log: Int, _ state: LogState, _ view: ClusterView) -> Bool {
-        view.nodes.values.contains { record in
-            guard record.node != view.own, let there = record.logs[log] else { return false }
-            return there.phase == .serving && there.epoch == epoch
-                && (state.epoch < epoch || there.sequence >= state.sequence)
+        others(serving: log, view).contains { _, there in
+            state.epoch < epoch || there.sequence >= state.sequence
         }
+    }
+
+    /// The other nodes that serve the log in this epoch, and how far they have come.
+    private func others(
+        serving log: Int, _ view: ClusterView
+    ) -> [(node: NodeIdentity, progress: NodeRecord.Progress)] {
+        view.nodes.values.compactMap { record in
+            guard record.node != view.own, let there = record.logs[log],
+                there.phase == .serving, there.epoch == epoch
+            else { return nil }
+            return (record.node, there)
+        }
+    }
+
+    /// Messages up to which following a log is as good as copying a checkpoint.
+    private static let followedMax: UInt64 = 1_000
+
+    /// The node whose checkpoint is best copied; nil if following the log is as good, or nobody's reaches the log.
+    ///
+    /// - Parameters:
+    ///   - first: The log's first message, or the next one.
+    ///   - canFollow: Whether the log can be followed from its beginning.
+    ///   - failed: Who could not lend one when it was last asked; it is asked again if there is nobody else.
+    public func lender(
+        _ log: Int, first: UInt64, canFollow: Bool, failed: NodeIdentity?, _ view: ClusterView
+    ) -> NodeIdentity? {
+        let holders = others(serving: log, view)
+        let asked = holders.count > 1 ? holders.filter { $0.node != failed } : holders
+        let best = asked.max {
+            ($0.progress.durableSequence, $1.node) < ($1.progress.durableSequence, $0.node)
+        }
+        guard let best, best.progress.durableSequence + 1 >= first,
+            best.progress.durableSequence > Self.followedMax || !canFollow
+        else { return nil }
+        return best.node
     }
 
     /// Whether this is news after `other`: a later epoch, or the stream of an epoch that was being begun.

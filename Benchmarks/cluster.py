@@ -544,7 +544,6 @@ def is_asked(title, setting):
     return setting != SETTINGS[-1] or title in COMPARED
 
 
-
 def row(cells):
     return "| " + " | ".join(cells) + " |"
 

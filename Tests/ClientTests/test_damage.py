@@ -84,14 +84,20 @@ class Writes:
         self.thread.join()
 
 
-def damage(node):
-    """Changes a byte in each of the files of a node that does not run."""
+def damage_one(cluster):
+    """Stops a node of a cluster that has everything on disk, and changes a byte in each of its files."""
+    fill(cluster.nodes[0].client())
+    wait_until(
+        lambda: all(map(is_cold, cluster.nodes)), "most to be on disk only", 60)
+    damaged = cluster.nodes[1]
+    assert damaged.stop() == 0
     # Not in the header, which is read only at the start.
-    for file in node.directory.glob("segment-*"):
+    for file in damaged.directory.glob("segment-*"):
         content = bytearray(file.read_bytes())
         if len(content) > 2_000:
             content[len(content) // 3] ^= 0x10
             file.write_bytes(content)
+    return damaged
 
 
 def halts(node):
@@ -120,12 +126,7 @@ def check_all_is_there(cluster, damaged, writes):
 
 def test_what_is_damaged_on_one_node_is_fetched_again(cluster):
     """The node serves what it can, never what is wrong, and soon everything again."""
-    fill(cluster.nodes[0].client())
-    damaged = cluster.nodes[1]
-    wait_until(
-        lambda: all(map(is_cold, cluster.nodes)), "most to be on disk only", 60)
-    assert damaged.stop() == 0
-    damage(damaged)
+    damaged = damage_one(cluster)
     damaged.start().wait_until_ready()
     refusals = []
 
@@ -145,12 +146,7 @@ def test_what_is_damaged_on_one_node_is_fetched_again(cluster):
 
 def test_messages_that_change_what_is_damaged(cluster):
     """The node cannot apply them, leaves answers to the others, and is soon whole again."""
-    fill(cluster.nodes[0].client())
-    damaged = cluster.nodes[1]
-    wait_until(
-        lambda: all(map(is_cold, cluster.nodes)), "most to be on disk only", 60)
-    assert damaged.stop() == 0
-    damage(damaged)
+    damaged = damage_one(cluster)
     with Writes(cluster.nodes[0]) as writes:
         wait_until(lambda: writes.count > len(writes.keys), "each key to be written")
         damaged.start().wait_until_ready()

@@ -7,10 +7,14 @@ import pytest
 from servers import run_tally
 
 
-def plan(*options):
+def capacity(*options):
     ended = run_tally("capacity", "--json", *options)
     assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)["plan"]
+    return json.loads(ended.stdout)
+
+
+def plan(*options):
+    return capacity(*options)["plan"]
 
 
 def needed(found, name, part="nodes"):
@@ -26,8 +30,12 @@ def test_what_is_asked_for_is_paid_for():
     assert needed(large, "processors") == needed(small, "processors")
     busy = plan("--records", "1e9", "--increments", "4e5", "--reads", "1e5")
     assert needed(busy, "processors") > needed(small, "processors")
-    assert busy["logBytes"] > 2.5 * small["logBytes"]
-    assert needed(busy, "disk", "brokers") > 2.5 * needed(small, "disk", "brokers")
+    # The same messages carry more.
+    assert busy["messages"] == small["messages"]
+    more = busy["logBytes"] - small["logBytes"]
+    assert more == pytest.approx(3e5 * capacity()["costs"]["incrementBytes"])
+    assert needed(busy, "disk", "brokers") / needed(small, "disk", "brokers") == pytest.approx(
+        busy["logBytes"] / small["logBytes"])
     read = plan("--records", "1e9", "--increments", "1e5", "--reads", "1e6")
     assert needed(read, "processors") > needed(small, "processors")
     assert read["logBytes"] == small["logBytes"]
@@ -58,7 +66,7 @@ def test_copies_and_what_is_cold():
 
 
 def test_costs_of_ones_own(tmp_path):
-    costs = json.loads(run_tally("capacity", "--json").stdout)["costs"]
+    costs = capacity()["costs"]
     costs["recordBytes"] *= 2
     file = tmp_path / "costs.json"
     file.write_text(json.dumps(costs))

@@ -147,11 +147,10 @@ public struct PartitionTable: ~Copyable {
         locate(.block, operations, count, &places)
     }
 
-    /// Asks for the memory that executing requests of one operation each will need, so that the waits for
-    /// it overlap.
+    /// Asks for the memory that `locateRequests` needs first, so that the waits for it overlap.
     ///
     /// - Parameters:
-    ///   - operations: Each request's header, whose hash is its token's, and its operation.
+    ///   - operations: Requests of one operation each: a header, whose hash is its token's, and its operation.
     ///   - count: Of the operations, headers and all.
     public borrowing func prefetchRequests(_ operations: UnsafePointer<Operation>, count: Int) {
         var index = 0
@@ -161,7 +160,11 @@ public struct PartitionTable: ~Copyable {
             partition.pointee.prefetch(operations + (index &+ 1))
             index &+= 2
         }
-        index = 1
+    }
+
+    /// Asks for the records that executing such requests needs.
+    public borrowing func locateRequests(_ operations: UnsafePointer<Operation>, count: Int) {
+        var index = 1
         while index < count {
             if operations[index].family == 0 {
                 (partitions + Int(operations[index].partition)).pointee.plain.prefetchRecord(

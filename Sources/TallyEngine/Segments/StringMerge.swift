@@ -217,11 +217,11 @@ private struct StringChanges: ~Copyable {
         let prefix: UInt64
         /// Where the key is in `keyBytes`.
         let keyOffset: Int
-        let keyByteCount: Int
-        /// Where the values are in `rows`; negative for a key that has been removed.
-        let row: Int
+        /// Which of `rows` it has; negative for a key that has been removed.
+        let row: Int32
+        let keyByteCount: UInt16
         /// 0 for the newest.
-        let layer: Int
+        let layer: UInt16
     }
 
     private var changes: [Change] = []
@@ -251,13 +251,21 @@ private struct StringChanges: ~Copyable {
         self.changes = []
         self.keyBytes = []
         self.rows = []
+        // Growing step by step would touch three times the memory; keys are reckoned to be short.
+        let count = changes.count + layer.recordCount
+        changes.reserveCapacity(count)
+        keyBytes.reserveCapacity(count * RequestToken.byteCount)
+        rows.reserveCapacity(count * columnCount)
+        var rowCount = Int32(rows.count / columnCount)
         layer.forEach { key, found in
             changes.append(
                 Change(
-                    prefix: Self.prefix(key), keyOffset: keyBytes.count, keyByteCount: key.count,
-                    row: found == nil ? -1 : rows.count, layer: index))
+                    prefix: Self.prefix(key), keyOffset: keyBytes.count,
+                    row: found == nil ? -1 : rowCount, keyByteCount: UInt16(key.count),
+                    layer: UInt16(index)))
             keyBytes.append(contentsOf: key)
             guard let found else { return }
+            rowCount += 1
             map?.apply(found, mapped)
             let row = map == nil ? found : UnsafePointer(mapped)
             rows.append(contentsOf: UnsafeBufferPointer(start: row, count: columnCount))
@@ -300,7 +308,7 @@ private struct StringChanges: ~Copyable {
         _ change: Change, _ bytes: UnsafeRawBufferPointer
     ) -> UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(
-            rebasing: bytes[change.keyOffset..<(change.keyOffset + change.keyByteCount)])
+            rebasing: bytes[change.keyOffset..<(change.keyOffset + Int(change.keyByteCount))])
     }
 
     /// Calls `body` with the key of a change.
@@ -312,7 +320,7 @@ private struct StringChanges: ~Copyable {
     ///
     /// - Returns: false if it says that there is no such record.
     func read(_ index: Int, _ row: UnsafeMutablePointer<UInt64>) -> Bool {
-        let start = changes[index].row
+        let start = Int(changes[index].row) * columnCount
         guard start >= 0 else { return false }
         for column in 0..<columnCount { row[column] = rows[start + column] }
         return keepsZeroRows || (0..<columnCount).contains { row[$0] != 0 }

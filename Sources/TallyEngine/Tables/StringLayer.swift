@@ -24,6 +24,15 @@ enum StringLayer: Sendable {
         }
     }
 
+    /// How many records there are, removed ones too.
+    var recordCount: Int {
+        switch self {
+        case .memtable(let frozen): frozen.memtable.count
+        case .run(let run): run.recordCount
+        case .tokens(let log): log.rowCount
+        }
+    }
+
     var allocatedBytes: Int {
         switch self {
         case .memtable(let frozen): frozen.memtable.allocatedBytes

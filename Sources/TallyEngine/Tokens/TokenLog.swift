@@ -96,13 +96,16 @@ struct TokenLog: ~Copyable {
         return chunks[position &>> Self.chunkBits].words + position & (1 &<< Self.chunkBits &- 1)
     }
 
-    /// Asks the memory system for the index entry that `hash` leads to, and for its leaf's count.
+    /// Asks the memory system for the index entry that `hash` leads to, those behind it, where a search
+    /// may go on, and the count of its leaf.
     @inline(__always)
     borrowing func prefetch(_ hash: UInt64) {
         let tag = Self.tag(hash)
         let leaf = leaf(tag)
+        let slot = leaf + Self.firstSlot(tag)
         tally_prefetch(leaf)
-        tally_prefetch(leaf + Self.firstSlot(tag))
+        tally_prefetch(slot)
+        tally_prefetch(slot + 7)
     }
 
     /// The record of a request, nil if there is none.
@@ -277,6 +280,7 @@ final class FrozenTokenLog: @unchecked Sendable {
         self.hasher = hasher
     }
 
+    var rowCount: Int { log.rowCount }
     var allocatedBytes: Int { log.allocatedBytes }
 
     /// Writes the row of `key`, if it has one.

@@ -44,13 +44,18 @@ extension Node {
         locks[lockIndex(Int(batch.operations[run.lowerBound].partition))].withLock { _ in
             whileOpen(&application) { application in
                 var start = run.lowerBound
+                var end = min(start &+ Self.prefetchCount, run.upperBound)
+                partitions.prefetchRequests(batch.operations + start, count: end &- start)
                 while start < run.upperBound {
-                    let end = min(start &+ 2 &* Self.prefetchCount, run.upperBound)
-                    partitions.prefetchRequests(batch.operations + start, count: end &- start)
+                    partitions.locateRequests(batch.operations + start, count: end &- start)
+                    let next = min(end &+ Self.prefetchCount, run.upperBound)
+                    // What the next ones need first comes while these are executed.
+                    partitions.prefetchRequests(batch.operations + end, count: next &- end)
                     while start < end {
                         execute(oneAt: start, &batch, time, &application)
                         start &+= 2
                     }
+                    end = next
                 }
             }
         }
@@ -70,8 +75,8 @@ extension Node {
         executeLocked(once, &batch, start..<(start &+ 2), [], time, &application)
     }
 
-    /// Requests whose memory is asked for together.
-    private static var prefetchCount: Int { 16 }
+    /// Operations whose memory is asked for together, two of them a request.
+    private static var prefetchCount: Int { 32 }
 
     /// By what requests are judged, milliseconds since 1970.
     private typealias JudgingTime = (now: UInt64, horizon: UInt64)

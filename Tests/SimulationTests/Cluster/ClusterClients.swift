@@ -193,7 +193,8 @@ struct ClusterClients {
             tokens[token] = .some(nil)
         }
         let waiting = Pending(node: node.number, asked: asked)
-        let submission = Submission(batch) { _ in waiting.ended += 1 }
+        // Weak, as it keeps the submission.
+        let submission = Submission(batch) { [weak waiting] _ in waiting?.ended += 1 }
         waiting.submission = submission
         submission.candidates = candidates
         submission.earlyNanosecondsMax = 1_000_000_000

@@ -87,7 +87,7 @@ public struct HTTPInterface: Service {
 
     private func router() -> Router<TallyContext> {
         let router = Router(context: TallyContext.self)
-        router.add(middleware: MetricsMiddleware())
+        router.add(middleware: RequestMetrics())
         router.add(middleware: ProblemMiddleware())
         router.get("health/live") { _, _ in Response(status: .ok) }
         router.get("health/ready") { [server] _, _ in

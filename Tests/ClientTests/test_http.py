@@ -181,7 +181,12 @@ def test_metrics_are_what_happened(web):
         client.incrby("k", 1)
     with pytest.raises(redis.ResponseError):
         client.set("k", "x")
+    assert web.get("/v1/counters/k")[0] == 200 and web.get("/v1/counters/none")[0] == web.get("/v1/none")[0] == 404
     found = metrics(web)
+    assert found["tally_http_request_seconds_count", "/v1/counters/{key}", "GET", "200"] == 1
+    assert found["tally_http_request_seconds_count", "/v1/counters/{key}", "GET", "404"] == 1
+    assert found["tally_http_request_seconds_count", "NotFound", "GET", "404"] == 1
+    assert found["tally_http_active_requests",] == 1
     assert found["tally_command_calls_total", "incrby"] == 10
     assert found["tally_errors_total", "ERR"] == 1
     assert found["tally_keys",] == 1

@@ -19,6 +19,9 @@ final class ServerMetrics: Sendable {
     /// What there is to know of each metric, for whoever reads them.
     static let help: [String: String] = [
         "tally_reply_seconds": "Time from reading commands to sending their replies.",
+        "tally_http_request_seconds":
+            "Time from an HTTP request's head to its reply, by route, method and status.",
+        "tally_http_active_requests": "HTTP requests that have no reply yet.",
         "tally_journal_write_seconds": "Time to write a commit group and to sync it.",
         "tally_checkpoint_seconds": "Time that checkpoints, which merge changes, took.",
         "tally_checkpoint_bytes_total": "Bytes of segments that checkpoints have written.",

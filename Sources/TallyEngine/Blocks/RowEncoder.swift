@@ -70,11 +70,19 @@ struct RowEncoder: ~Copyable {
                 lengthMax = max(lengthMax, length)
                 greatest = max(greatest, value)
             }
+            // Few of the lengths occur.
+            var present = InlineArray<65, Int>(repeating: 0)
+            var presentCount = 0
+            for length in 0...lengthMax where lengths[length] > 0 {
+                present[presentCount] = length
+                presentCount &+= 1
+            }
             var best = Int.max
             // A greater order could only code the greatest value in more bits.
             for order in 0...min(lengthMax, 63) {
                 var tenths = 0
-                for length in 0...lengthMax where lengths[length] > 0 {
+                for index in 0..<presentCount {
+                    let length = present[index]
                     tenths &+= lengths[length] &* Self.cost(length, order)
                 }
                 if tenths < best {

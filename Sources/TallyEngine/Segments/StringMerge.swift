@@ -224,96 +224,112 @@ private struct StringChanges: ~Copyable {
         let layer: UInt16
     }
 
-    private var changes: [Change] = []
-    private var keyBytes: [UInt8] = []
-    private var rows: [UInt64] = []
+    private let changes: UnsafeMutablePointer<Change>
+    private(set) var count = 0
+    private var keyBytes: UnsafeMutableRawPointer
+    private var keyByteCount = 0
+    private var keyBytesCapacity: Int
+    private let rows: UnsafeMutablePointer<UInt64>
+    private var rowCount = 0
     private let columnCount: Int
     private let keepsZeroRows: Bool
-
-    var count: Int { changes.count }
 
     /// - Parameter layers: Newest first.
     init(_ layers: [StringLayer], columns: [ColumnCoding], keepsZeroRows: Bool) {
         self.keepsZeroRows = keepsZeroRows
         columnCount = columns.count
+        let countMax = layers.reduce(0) { $0 + $1.recordCount }
+        changes = .allocate(capacity: countMax)
+        rows = .allocate(capacity: countMax * columns.count)
+        // Keys are reckoned to be short.
+        keyBytesCapacity = countMax * RequestToken.byteCount
+        keyBytes = .allocate(byteCount: keyBytesCapacity, alignment: 1)
         for (index, layer) in layers.enumerated() {
-            gather(layer, index, ColumnMap(from: layer.columns, to: columns))
+            gather(layer, index, countMax, ColumnMap(from: layer.columns, to: columns))
         }
         sort()
         if layers.count > 1 { removeOlder() }
     }
 
-    private mutating func gather(_ layer: StringLayer, _ index: Int, _ map: ColumnMap?) {
-        let mapped = UnsafeMutablePointer<UInt64>.allocate(capacity: columnCount)
-        defer { mapped.deallocate() }
-        var (changes, keyBytes, rows) = (changes, keyBytes, rows)
-        // Moved out and back, so that the closure changes them in place.
-        self.changes = []
-        self.keyBytes = []
-        self.rows = []
-        // Growing step by step would touch three times the memory; keys are reckoned to be short.
-        let count = changes.count + layer.recordCount
-        changes.reserveCapacity(count)
-        keyBytes.reserveCapacity(count * RequestToken.byteCount)
-        rows.reserveCapacity(count * columnCount)
-        var rowCount = Int32(rows.count / columnCount)
-        layer.forEach { key, found in
-            changes.append(
-                Change(
-                    prefix: Self.prefix(key), keyOffset: keyBytes.count,
-                    row: found == nil ? -1 : rowCount, keyByteCount: UInt16(key.count),
-                    layer: UInt16(index)))
-            keyBytes.append(contentsOf: key)
-            guard let found else { return }
-            rowCount += 1
-            map?.apply(found, mapped)
-            let row = map == nil ? found : UnsafePointer(mapped)
-            rows.append(contentsOf: UnsafeBufferPointer(start: row, count: columnCount))
-        }
-        (self.changes, self.keyBytes, self.rows) = (changes, keyBytes, rows)
+    deinit {
+        changes.deallocate()
+        rows.deallocate()
+        keyBytes.deallocate()
     }
 
-    private mutating func sort() {
-        keyBytes.withUnsafeBytes { bytes in
-            changes.sort { left, right in
-                if left.prefix != right.prefix { return left.prefix < right.prefix }
-                let order = Bytes.compare(Self.key(left, bytes), Self.key(right, bytes))
-                return order == 0 ? left.layer < right.layer : order < 0
+    private mutating func gather(
+        _ layer: StringLayer, _ index: Int, _ countMax: Int, _ map: ColumnMap?
+    ) {
+        layer.forEach { key, found in
+            precondition(count < countMax, "more records than a layer has")
+            if keyByteCount &+ key.count > keyBytesCapacity { growKeyBytes(by: key.count) }
+            (changes + count).initialize(
+                to: Change(
+                    prefix: Self.prefix(key), keyOffset: keyByteCount,
+                    row: found == nil ? -1 : Int32(rowCount), keyByteCount: UInt16(key.count),
+                    layer: UInt16(index)))
+            count &+= 1
+            if let start = key.baseAddress {
+                (keyBytes + keyByteCount).copyMemory(from: start, byteCount: key.count)
+                keyByteCount &+= key.count
             }
+            guard let found else { return }
+            let row = rows + rowCount &* columnCount
+            rowCount &+= 1
+            guard let map else { return row.update(from: found, count: columnCount) }
+            map.apply(found, row)
+        }
+    }
+
+    private mutating func growKeyBytes(by byteCount: Int) {
+        keyBytesCapacity = max(2 * keyBytesCapacity, keyByteCount + byteCount)
+        let grown = UnsafeMutableRawPointer.allocate(byteCount: keyBytesCapacity, alignment: 1)
+        grown.copyMemory(from: keyBytes, byteCount: keyByteCount)
+        keyBytes.deallocate()
+        keyBytes = grown
+    }
+
+    private func sort() {
+        let bytes = UnsafeRawPointer(keyBytes)
+        var ordered = UnsafeMutableBufferPointer(start: changes, count: count)
+        ordered.sort { left, right in
+            if left.prefix != right.prefix { return left.prefix < right.prefix }
+            let order = Bytes.compare(Self.key(left, bytes), Self.key(right, bytes))
+            return order == 0 ? left.layer < right.layer : order < 0
         }
     }
 
     private mutating func removeOlder() {
+        let bytes = UnsafeRawPointer(keyBytes)
         var kept = 0
-        for change in changes {
-            let isOlder = keyBytes.withUnsafeBytes { bytes in
+        for index in 0..<count {
+            let change = changes[index]
+            let isOlder =
                 kept > 0
-                    && Bytes.compare(Self.key(changes[kept - 1], bytes), Self.key(change, bytes))
-                        == 0
-            }
+                && Bytes.compare(Self.key(changes[kept - 1], bytes), Self.key(change, bytes)) == 0
             if isOlder { continue }
             changes[kept] = change
             kept += 1
         }
-        changes.removeLast(changes.count - kept)
+        count = kept
     }
 
+    @inline(__always)
     private static func prefix(_ key: UnsafeRawBufferPointer) -> UInt64 {
+        if key.count >= 8 { return UInt64(bigEndian: key.loadUnaligned(as: UInt64.self)) }
         var prefix: UInt64 = 0
         for index in 0..<8 { prefix = prefix << 8 | UInt64(index < key.count ? key[index] : 0) }
         return prefix
     }
 
-    private static func key(
-        _ change: Change, _ bytes: UnsafeRawBufferPointer
-    ) -> UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(
-            rebasing: bytes[change.keyOffset..<(change.keyOffset + Int(change.keyByteCount))])
+    @inline(__always)
+    private static func key(_ change: Change, _ bytes: UnsafeRawPointer) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(start: bytes + change.keyOffset, count: Int(change.keyByteCount))
     }
 
     /// Calls `body` with the key of a change.
     func withKey<Value>(_ index: Int, _ body: (UnsafeRawBufferPointer) -> Value) -> Value {
-        keyBytes.withUnsafeBytes { body(Self.key(changes[index], $0)) }
+        body(Self.key(changes[index], keyBytes))
     }
 
     /// Writes a change's values to `row`.

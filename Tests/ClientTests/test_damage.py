@@ -2,11 +2,11 @@
 
 import hashlib
 import re
-import threading
 
 import pytest
 import redis
 
+from background import Background
 from servers import ClusterUnderTest, wait_until
 
 KEYS = 30_000
@@ -58,30 +58,21 @@ def read(node):
     return right, refused
 
 
-class Writes:
+class Writes(Background):
     """Increments that go on until they are stopped."""
 
     # Among the others, so that some of them are where the damage is.
     keys = [key(KEYS + number) for number in range(50)]
 
     def __init__(self, node):
+        super().__init__()
         self.count = 0
         self.client = node.client()
-        self.ends = threading.Event()
-        self.thread = threading.Thread(target=self.run)
 
-    def run(self):
-        while not self.ends.is_set():
+    def run(self, _):
+        while not self.isOver.is_set():
             self.client.incr(self.keys[self.count % len(self.keys)])
             self.count += 1
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ends.set()
-        self.thread.join()
 
 
 def damage_one(cluster):

@@ -9,6 +9,7 @@ import time
 import pytest
 import redis
 
+from background import Background
 from servers import ClusterUnderTest, run_tally, wait_until
 
 
@@ -23,31 +24,17 @@ def cluster(tmp_path):
     cluster.stop()
 
 
-class Load:
+class Load(Background):
     """Plain clients that increment many keys; remembers what they were told, and how long they waited."""
 
     def __init__(self, cluster, count=6, keys=200):
+        super().__init__(count)
         self.keys = [f"load:{number}" for number in range(keys)]
         self.told = {key: [] for key in self.keys}
         self.unknown = {key: 0 for key in self.keys}
-        self.failures = []
         self.longest = 0.0
         self.nodes = [node for node in cluster.nodes]
-        self.isOver = threading.Event()
         self.lock = threading.Lock()
-        self.threads = [
-            threading.Thread(target=self.run, args=(number,), daemon=True)
-            for number in range(count)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.isOver.set()
-        for thread in self.threads:
-            thread.join(60)
 
     def run(self, number):
         draw = random.Random(number)
@@ -78,10 +65,6 @@ class Load:
                         self.unknown[key] += 1
                     elif not str(value).startswith("UNAVAILABLE"):
                         self.failures.append(value)
-
-    def finish(self):
-        self.__exit__()
-        assert not self.failures, self.failures[:3]
 
     def check(self, client):
         for key in self.keys:

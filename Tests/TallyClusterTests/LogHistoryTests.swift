@@ -7,15 +7,28 @@ struct LogHistoryTests {
     private static let other = NodeIdentity { 2 }
     private static let third = NodeIdentity { 3 }
 
+    /// A membership that has heard how nodes stand with log 0.
+    private static func membership(
+        _ heard: [(node: NodeIdentity, progress: NodeRecord.Progress?)]
+    ) -> Membership {
+        var membership = Membership(own: own, logCount: 1, now: 0)
+        for (node, progress) in heard {
+            membership.hear(
+                NodeRecord(
+                    node: node, startedMilliseconds: 1,
+                    address: NodeAddress(host: "h", port: 1, tlsPort: nil), zone: "", version: "1",
+                    logs: progress.map { [0: $0] } ?? [:]), now: 0)
+        }
+        return membership
+    }
+
+    private static func view(_ membership: Membership) -> ClusterView {
+        membership.view(now: 0, silenceMaxNanoseconds: 1)
+    }
+
     /// How another node stands with log 0.
     private static func view(_ progress: NodeRecord.Progress?) -> ClusterView {
-        var membership = Membership(own: own, logCount: 1, now: 0)
-        membership.hear(
-            NodeRecord(
-                node: other, startedMilliseconds: 1,
-                address: NodeAddress(host: "h", port: 1, tlsPort: nil), zone: "", version: "1",
-                logs: progress.map { [0: $0] } ?? [:]), now: 0)
-        return membership.view(now: 0, silenceMaxNanoseconds: 1)
+        view(membership([(other, progress)]))
     }
 
     private static func progress(
@@ -77,15 +90,11 @@ struct LogHistoryTests {
     /// Two other nodes whose checkpoints hold log 0 up to a message each; the second's is of another epoch if it says.
     private static func view(_ first: UInt64, _ second: UInt64, secondEpoch: UInt32) -> ClusterView
     {
-        var membership = Membership(own: own, logCount: 1, now: 0)
-        for (node, epoch, sequence) in [(other, 2, first), (third, secondEpoch, second)] {
-            membership.hear(
-                NodeRecord(
-                    node: node, startedMilliseconds: 1,
-                    address: NodeAddress(host: "h", port: 1, tlsPort: nil), zone: "", version: "1",
-                    logs: [0: progress(.serving, epoch: epoch, sequence: sequence)]), now: 0)
-        }
-        return membership.view(now: 0, silenceMaxNanoseconds: 1)
+        view(
+            membership([
+                (other, progress(.serving, epoch: 2, sequence: first)),
+                (third, progress(.serving, epoch: secondEpoch, sequence: second)),
+            ]))
     }
 
     @Test func theLatestCheckpointIsCopied() {
@@ -131,21 +140,12 @@ struct LogHistoryTests {
 
     @Test func onlyCopiesOfThePresentEpochLetALogBeTrimmed() {
         func floor(_ second: NodeRecord.Progress) -> UInt64? {
-            var membership = Membership(own: Self.own, logCount: 1, now: 0)
-            let progress = [
-                Self.own: Self.progress(.serving, epoch: 2, sequence: 50), Self.other: second,
-            ]
-            for (node, progress) in progress {
-                membership.hear(
-                    NodeRecord(
-                        node: node, startedMilliseconds: 1,
-                        address: NodeAddress(host: "h", port: 1, tlsPort: nil), zone: "",
-                        version: "1", logs: [0: progress]), now: 0)
-            }
+            var membership = Self.membership([
+                (Self.own, Self.progress(.serving, epoch: 2, sequence: 50)), (Self.other, second),
+            ])
             membership.publish(
                 Assignment(holders: [[Self.own, Self.other]], zones: [:]), version: 1)
-            return TrimRule.floor(
-                0, copies: 2, membership.view(now: 0, silenceMaxNanoseconds: 1))
+            return TrimRule.floor(0, copies: 2, Self.view(membership))
         }
         #expect(floor(Self.progress(.serving, epoch: 2, sequence: 40)) == 40)
         #expect(floor(Self.progress(.halted, epoch: 2, sequence: 40)) == nil)

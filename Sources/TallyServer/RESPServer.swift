@@ -133,6 +133,7 @@ public final class RESPServer: Service, Sendable {
             for channel in channels { channel.close(promise: nil) }
         }
         await drain(loops)
+        for loop in loops { loop.end() }
         try await group.shutdownGracefully()
     }
 

@@ -139,10 +139,13 @@ class Server:
         """Asks the process to end and returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(STOP_SECONDS_MAX)
+            code = self.process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"the server did not stop\n{self.log()}") from None
+        # An event loop's words for what outlives it.
+        assert "Cannot schedule tasks" not in self.log()
+        return code
 
     def restart(self):
         """Stops the process cleanly and starts it again on the same directory."""

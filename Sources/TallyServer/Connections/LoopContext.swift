@@ -29,6 +29,7 @@ final class LoopContext: @unchecked Sendable {
     /// Whether what has gathered cannot be executed until the journal moves.
     private(set) var isStalled = false
     private var endTurn: @Sendable () -> Void = {}
+    private let isOver = Locked(false)
     /// What has come back by logs and has not been dealt with.
     private let landings = Locked<[(Flight, log: Int)]>([])
     /// Flights that have not landed.
@@ -60,9 +61,20 @@ final class LoopContext: @unchecked Sendable {
         connections[ObjectIdentifier(connection)] = nil
     }
 
+    /// Runs a body on the loop, from any thread, unless it has ended: what comes back from logs and disks then
+    /// has nobody to go to.
+    private func runLater(_ body: @escaping @Sendable () -> Void) {
+        isOver.withLock { isOver in
+            if !isOver { eventLoop.execute(body) }
+        }
+    }
+
+    /// The loop is about to be shut down.
+    func end() { isOver.withLock { $0 = true } }
+
     /// Sends a connection what it has not asked for, from any thread.
     func push(_ bytes: [UInt8], to number: ObjectIdentifier) {
-        eventLoop.execute { self.connections[number]?.push(bytes) }
+        runLater { self.connections[number]?.push(bytes) }
     }
 
     /// Lets every connection finish what it has received, and then close.
@@ -132,7 +144,7 @@ final class LoopContext: @unchecked Sendable {
             endTurnLater()
             let waiting = ObjectIdentifier(connection)
             server.node.read(progress.missing) { [self] in
-                eventLoop.execute { self.connections[waiting]?.waitingEnded() }
+                runLater { self.connections[waiting]?.waitingEnded() }
             }
         }
         return progress.stop
@@ -189,7 +201,7 @@ final class LoopContext: @unchecked Sendable {
             landings.append((flight, log))
             return landings.count == 1
         }
-        if isFirst { eventLoop.execute { self.land() } }
+        if isFirst { runLater { self.land() } }
     }
 
     private func land() {
@@ -266,7 +278,7 @@ final class LoopContext: @unchecked Sendable {
         guard isWaiting.load(ordering: .sequentiallyConsistent),
             isWaiting.exchange(false, ordering: .sequentiallyConsistent)
         else { return }
-        eventLoop.execute { self.resumeWaiting() }
+        runLater { self.resumeWaiting() }
     }
 
     private func resumeWaiting() {

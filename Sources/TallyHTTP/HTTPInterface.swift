@@ -74,14 +74,15 @@ public struct HTTPInterface: Service {
                         "tls": "\(isSecure ? "yes" : "no")",
                     ])
             }, eventLoopGroupProvider: .shared(group), logger: quiet)
+        let executor = EventLoopExecutor(group.next())
         do {
-            try await withTaskExecutorPreference(EventLoopExecutor(group.next())) {
-                try await application.run()
-            }
+            try await withTaskExecutorPreference(executor) { try await application.run() }
         } catch {
+            executor.end()
             try? await group.shutdownGracefully()
             throw error
         }
+        executor.end()
         try await group.shutdownGracefully()
     }
 

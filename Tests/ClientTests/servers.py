@@ -144,7 +144,7 @@ class Server:
             self.kill()
             raise AssertionError(f"the server did not stop\n{self.log()}") from None
         # An event loop's words for what outlives it.
-        assert "Cannot schedule tasks" not in self.log()
+        assert "Cannot schedule tasks" not in self.log(), self.log()
         return code
 
     def restart(self):

@@ -206,6 +206,22 @@ def test_a_broker_that_is_killed_takes_nothing_with_it(cluster):
     load.check(int(cluster.nodes[0].client().get("killed-brokers")))
 
 
+def test_a_node_that_starts_before_the_brokers_waits_for_them(cluster):
+    node = cluster.nodes[0]
+    node.kill()
+    for broker in cluster.brokers:
+        broker.kill()
+    node.start()
+    before = node.log().count("waiting for the NATS servers")
+    wait_until(lambda: node.log().count("waiting for the NATS servers") > before + 1, "the node to wait")
+    # One of three cannot say anything for the others.
+    cluster.brokers[0].start().wait_until_ready()
+    waited = node.log().count("waiting for the NATS servers")
+    wait_until(lambda: node.log().count("waiting for the NATS servers") > waited, "the node to go on waiting")
+    assert node.is_running
+    cluster.heal()
+
+
 def test_without_brokers_reads_go_on_and_writes_say_so(cluster):
     client = cluster.nodes[0].client(socket_timeout=40)
     client.set("kept", 5)

@@ -27,8 +27,7 @@ struct ClusterServer {
         ).started()
         let cluster: ClusterSettings
         do {
-            try await client.waitUntilConnected(timeout: .seconds(30))
-            cluster = try await ClusterDirectory(client).settings(of: settings.cluster)
+            cluster = try await Self.find(settings.cluster, client, logger)
         } catch {
             try? await client.close().get()
             throw error
@@ -107,5 +106,24 @@ struct ClusterServer {
                 "messages": "\(opening.manifest.position.sequence)",
                 "milliseconds": "\((clock.monotonicNanoseconds() - started) / 1_000_000)",
             ])
+    }
+
+    /// The settings of a cluster, however long its servers take to answer: they may be starting, too, or
+    /// choosing leaders.
+    private static func find(
+        _ name: String, _ client: NATSClient, _ logger: Logger
+    ) async throws -> ClusterSettings {
+        while true {
+            do {
+                try await client.waitUntilConnected(timeout: .seconds(5))
+                return try await ClusterDirectory(client).settings(of: name)
+            } catch NATSRequestError.timedOut {
+                logger.warning(
+                    "waiting for the NATS servers", metadata: ["error": "none is connected to"])
+            } catch ClusterError.servers(let reason) {
+                logger.warning("waiting for the NATS servers", metadata: ["error": "\(reason)"])
+                try await Task.sleep(for: .seconds(1))
+            }
+        }
     }
 }

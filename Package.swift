@@ -36,7 +36,9 @@ let package = Package(
         .target(
             name: "TallyEngine", dependencies: ["TallyCore", "CTallyIntrinsics"],
             swiftSettings: strict),
-        .target(name: "TallyStorage", dependencies: ["TallyCore"], swiftSettings: strict),
+        .target(
+            name: "TallyStorage", dependencies: ["CTallyIntrinsics", "TallyCore"],
+            swiftSettings: strict),
         .target(
             name: "TallyAccess",
             dependencies: [

@@ -116,6 +116,11 @@ public enum Limits {
     public static let commandBlocksMax = 16_384
     /// Most blocks that are being read or waited for; commands beyond wait until there are fewer.
     public static let blocksAwaitedMax = 262_144
+    /// Most blocks that are read for a batch by whoever is about to execute it, because the system has them in
+    /// memory; others, and what would follow, are read by threads that may wait.
+    public static let cachedReadsMax = 128
+    /// For how many of these an attempt counts that found a block to be on the disk only.
+    public static let cachedReadMissWeight = 16
     /// Bits of the fingerprints of cold segments' filters, unless the user says otherwise.
     public static let filterBits = 3
 

@@ -1,3 +1,4 @@
+internal import CTallyIntrinsics
 internal import Glibc
 
 /// A real directory, through plain system calls.
@@ -88,6 +89,13 @@ public final class DirectoryDisk: Disk {
     /// Opens an existing file for reading and writing.
     public func open(_ name: String) throws(DiskError) -> DescriptorFile {
         try openFile(name, O_RDWR, "open")
+    }
+
+    /// Reads bytes of a file if the system has them, and the file's name, in memory.
+    public func readCached(
+        _ name: String, at offset: Int, into buffer: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        tally_read_cached(descriptor, name, Int64(offset), buffer.baseAddress, buffer.count)
     }
 
     /// Gives a file another name, replacing what has it.

@@ -12,6 +12,12 @@ public protocol Disk: Sendable {
     func create(_ name: String) throws(DiskError) -> File
     /// Opens an existing file for reading and writing.
     func open(_ name: String) throws(DiskError) -> File
+    /// Reads `buffer.count` bytes of an existing file from `offset` on if the system has them in memory, so
+    /// that nobody waits for the device.
+    ///
+    /// - Returns: whether they have been read; else nothing is known of what is in the buffer.
+    func readCached(_ name: String, at offset: Int, into buffer: UnsafeMutableRawBufferPointer)
+        -> Bool
     /// Gives a file another name, replacing what has it.
     func rename(_ name: String, to newName: String) throws(DiskError)
     /// Removes a file's name.

@@ -81,11 +81,13 @@ struct World {
         let (writeFails, syncFails) = (
             [0, 0, 400][Int(seed / 4 % 3)], [0, 60][Int(seed / 12 % 2)]
         )
+        let readIsCached = [0, 3][Int(seed / 24 % 2)]
         let bug = plantedBug
         disk.setFaults { faults in
             faults.writeFails = writeFails
             faults.syncFails = syncFails
             faults.readFails = 0
+            faults.readIsCached = readIsCached
             faults.showsStaleBytes = true
             if bug == .skippedSync { faults.syncIsSkipped = 3 }
             if bug == .hiddenSyncFailure { faults.failedSyncIsHidden = 10 }

@@ -28,6 +28,8 @@ final class MemoryFile: SegmentFile, @unchecked Sendable {
         reads += 1
         buffer.copyBytes(from: bytes[offset..<(offset + buffer.count)])
     }
+
+    func readCached(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Bool { false }
 }
 
 extension Segment {

@@ -106,6 +106,48 @@ struct NodeResidencyTests {
         #expect(resident.node.blockCache.lateReads == 0)
     }
 
+    @Test func whatTheSystemHasInMemoryIsReadAtOnce() throws {
+        let resident = try ResidentNode(keyCount: 60_000)
+        resident.coolAll()
+        resident.disk.setFaults { $0.readIsCached = 1 }
+        var batch = resident.node.makeBatch()
+        for key in 0..<10 { resident.append(.add, key, 1, &batch) }
+        guard case .nothing = resident.node.needs(of: batch, from: 0) else {
+            Issue.record("something is waited for")
+            return
+        }
+        let reads = resident.node.blockReads.reads
+        #expect(reads > 0 && !resident.node.readNextBlock())
+        #expect(resident.node.execute(&batch) == .done)
+        #expect(resident.node.blockReads.reads == reads && resident.node.blockCache.lateReads == 0)
+        #expect(batch.outcomes[9].value == 8)
+        // Not so much that others would wait for it.
+        for key in 0..<600 { resident.append(.get, 100 * key, 0, &batch) }
+        guard case .blocks = resident.node.needs(of: batch, from: 0) else {
+            Issue.record("nothing is waited for")
+            return
+        }
+        #expect(resident.node.blockReads.reads - reads == Limits.cachedReadsMax)
+    }
+
+    /// Whoever waits is told why there is nothing to have.
+    @Test func whatIsDamagedIsNotTakenFromTheSystemsMemory() throws {
+        let resident = try ResidentNode()
+        resident.coolAll()
+        try resident.damageFiles()
+        resident.disk.setFaults { $0.readIsCached = 1 }
+        var batch = resident.node.makeBatch()
+        for key in 0..<4000 { resident.append(.get, key, 0, &batch) }
+        while case .blocks(let blocks) = resident.node.needs(of: batch, from: 0) {
+            resident.node.read(blocks) {}
+            while resident.node.readNextBlock() {}
+        }
+        guard case .unreadable(.damaged) = resident.node.needs(of: batch, from: 0) else {
+            Issue.record("damage went unseen")
+            return
+        }
+    }
+
     @Test func segmentsComeBackWhenThereIsRoom() throws {
         let resident = try ResidentNode()
         resident.coolAll()

@@ -45,6 +45,22 @@ struct DirectoryDiskTests {
         return Array(bytes[..<count])
     }
 
+    /// Not every system can; what it says that it has read must be so.
+    @Test func whatTheSystemHasInMemoryIsReadWithoutWaiting() throws {
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let disk = try DirectoryDisk(path: path)
+        let file = try disk.create("a")
+        try write("hello, there", to: file, at: 0)
+        try file.sync()
+        _ = try read(file, at: 0)
+        let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 5, alignment: 1)
+        defer { bytes.deallocate() }
+        if disk.readCached("a", at: 7, into: bytes) { #expect(Array(bytes) == Array("there".utf8)) }
+        // Less than was asked for.
+        #expect(!disk.readCached("a", at: 8, into: bytes))
+        #expect(!disk.readCached("b", at: 0, into: bytes))
+    }
+
     @Test func aDirectoryIsLockedAgainstASecondUser() throws {
         defer { try? FileManager.default.removeItem(atPath: path) }
         do {

@@ -15,6 +15,8 @@ package final class SimulatedDisk: Disk {
         package var writeFails = 0
         package var syncFails = 0
         package var readFails = 0
+        /// How often what is asked for is in the system's memory.
+        package var readIsCached = 0
         /// A sync that does nothing and says that all is well. No real disk should: a planted bug.
         package var syncIsSkipped = 0
         /// A sync that fails and says that all is well: a planted bug.
@@ -135,6 +137,15 @@ package final class SimulatedDisk: Disk {
             throw DiskError(.notFound, operation: "open", file: name)
         }
         return SimulatedFile(disk: self, inode: inode, name: name)
+    }
+
+    package func readCached(
+        _ name: String, at offset: Int, into buffer: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        guard state.withLock({ $0.random.once(in: $0.faults.readIsCached) }),
+            let file = try? open(name)
+        else { return false }
+        return (try? file.read(at: offset, into: buffer)) == buffer.count
     }
 
     package func rename(_ name: String, to newName: String) throws(DiskError) {

@@ -85,6 +85,10 @@ void tally_keep_large_memory_apart(size_t byte_count);
 /// Gives memory that the allocator holds and nobody uses back to the system.
 void tally_return_free_memory(void);
 
+/// Reads `count` bytes at `offset` of a file of a directory if the system has them, and the file's name, in
+/// memory, so that the device need not be waited for.
+bool tally_read_cached(int directory, const char *name, int64_t offset, void *bytes, size_t count);
+
 /// Gives the calling thread a name of at most 15 bytes, for debuggers and `top`.
 void tally_name_thread(const char *name);
 

@@ -12,6 +12,11 @@ public protocol SegmentFile: AnyObject, Sendable {
     func read(
         at offset: Int, into buffer: UnsafeMutableRawBufferPointer
     ) throws(SegmentFileError)
+
+    /// Does the same if the system has those bytes in memory, so that nobody waits for the device.
+    ///
+    /// - Returns: whether they have been read; else nothing is known of what is in the buffer.
+    func readCached(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Bool
 }
 
 /// Why a segment's bytes cannot be had.
@@ -59,6 +64,16 @@ public struct ColdBlock: Sendable {
                 reason: "block \(number) at byte \(offset): its checksum is wrong")
         }
         return bytes
+    }
+
+    /// Reads it if the system has it in memory, so that nobody waits for the device.
+    ///
+    /// - Returns: nil if that cannot be done, or something is wrong with it, which `read` tells.
+    /// - Complexity: O(bytes).
+    public func readCached() -> BlockBytes? {
+        let bytes = BlockBytes(byteCount: byteCount)
+        let isRead = file.readCached(at: offset, into: bytes.writable)
+        return isRead && Segment.isIntact(bytes.bytes) ? bytes : nil
     }
 }
 

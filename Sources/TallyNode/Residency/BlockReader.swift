@@ -97,13 +97,18 @@ public final class BlockReader: Sendable {
     private func read(
         _ needed: NeededBlock, _ insert: (NeededBlock, Result<BlockBytes, SegmentFileError>) -> Void
     ) {
-        reads.wrappingAdd(1, ordering: .relaxed)
-        readBytes.wrappingAdd(needed.block.byteCount, ordering: .relaxed)
+        noteRead(needed)
         let result = Result { () throws(SegmentFileError) in try needed.block.read() }
         insert(needed, result)
         let (tickets, new) = state.withLock { $0.remove(needed.block.address) }
         queue.append(new)
         for ticket in tickets { ticket.noteOne() }
+    }
+
+    /// A block is read, here or by somebody for himself.
+    func noteRead(_ needed: NeededBlock) {
+        reads.wrappingAdd(1, ordering: .relaxed)
+        readBytes.wrappingAdd(needed.block.byteCount, ordering: .relaxed)
     }
 
     /// Starts threads that read what is waited for.

@@ -18,28 +18,50 @@ extension Node {
         case unreadable(SegmentFileError)
     }
 
-    /// What the operations of a batch need from `first` on.
+    /// What the operations of a batch need from `first` on, and the system has not in memory: some of what it has is
+    /// read at once.
     ///
     /// - Complexity: O(1) for an operation whose record is in memory, but for its lock.
     public func needs(of batch: borrowing OperationBatch, from first: Int) -> Needs {
         var blocks: [NeededBlock] = []
+        var cachedReadsLeft = Limits.cachedReadsMax
         for index in first..<batch.count {
             let operation = UnsafePointer(batch.operations + index)
             let partition = Int(operation.pointee.partition)
             let token =
                 operation.pointee.kind == .transaction
                 ? batch.request(operation)?.token : nil
-            let need = locks[lockIndex(partition)].withLock { _ in
-                token.map { partitions.partition(partition).pointee.need(of: $0) }
-                    ?? partitions.partition(partition).pointee.need(of: operation)
-            }
-            switch need {
-            case nil: continue
-            case .block(let block): blocks.append(NeededBlock(partition: partition, block: block))
-            case .unreadable(let error): return .unreadable(error)
+            // A key may have a place in several segments.
+            search: while true {
+                let need = locks[lockIndex(partition)].withLock { _ in
+                    token.map { partitions.partition(partition).pointee.need(of: $0) }
+                        ?? partitions.partition(partition).pointee.need(of: operation)
+                }
+                switch need {
+                case nil: break search
+                case .unreadable(let error): return .unreadable(error)
+                case .block(let block):
+                    let needed = NeededBlock(partition: partition, block: block)
+                    if readCached(needed, &cachedReadsLeft) { continue }
+                    blocks.append(needed)
+                    break search
+                }
             }
         }
         return blocks.isEmpty ? .nothing : .blocks(blocks)
+    }
+
+    /// Reads a block if the system has it in memory, and it is among the first of its batch.
+    private func readCached(_ needed: NeededBlock, _ readsLeft: inout Int) -> Bool {
+        guard readsLeft > 0 else { return false }
+        guard let bytes = needed.block.readCached() else {
+            readsLeft -= Limits.cachedReadMissWeight
+            return false
+        }
+        readsLeft -= 1
+        reader.noteRead(needed)
+        insert(needed, .success(bytes))
+        return true
     }
 
     /// Has blocks read, and calls `onDone` on some thread when operations that need them may be tried

@@ -24,6 +24,10 @@ class StoredSegment: SegmentFile, @unchecked Sendable {
     ) throws(SegmentFileError) {
         preconditionFailure("a file on no disk")
     }
+
+    func readCached(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
+        preconditionFailure("a file on no disk")
+    }
 }
 
 /// A segment's file on a disk. It is opened for every read: that costs little beside the read, and a
@@ -48,6 +52,10 @@ final class SegmentOnDisk<D: Disk>: StoredSegment, @unchecked Sendable {
             throw error.kind == .notFound
                 ? .missing(file: number) : .unreadable(file: number, reason: "\(error)")
         }
+    }
+
+    override func readCached(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
+        disk.readCached(name, at: offset, into: buffer)
     }
 }
 

@@ -85,7 +85,7 @@ struct ClusterWorld {
         for _ in 0..<steps where violations.isEmpty { step() }
         broker.isFaulty = false
         forwards.isFaulty = false
-        for node in nodes { node.disk.setFaults { $0 = SimulatedDisk.Faults() } }
+        for node in nodes { node.disk.setFaults { $0 = SimulatedReplica.noFaults } }
         settle()
         check()
     }
@@ -224,7 +224,7 @@ struct ClusterWorld {
         clients.lose(nodes[index])
         let life = nodes[index].sender.life + 1
         var disk = nodes[index].disk
-        disk.setFaults { $0 = SimulatedDisk.Faults() }
+        disk.setFaults { $0 = SimulatedReplica.noFaults }
         disk.setCapacity(bytes: .max)
         if random.once(in: 2) { disk.losePower() }
         // Now and then it comes back on another machine, if what it has is elsewhere.

@@ -85,6 +85,13 @@ struct SimulatedReplica {
             node: node, target: LogTarget(replica, clock: clock, isCovered: { _ in true }))
     }
 
+    /// A disk that does what it should; some of what is on it is in the system's memory, too.
+    static let noFaults = {
+        var faults = SimulatedDisk.Faults()
+        faults.readIsCached = 3
+        return faults
+    }()
+
     /// Does the next part of a checkpoint, or begins one.
     ///
     /// - Returns: 1 if one has been finished, else 0.
@@ -95,7 +102,7 @@ struct SimulatedReplica {
                 $0.syncFails = 30
             }
         }
-        defer { disk.setFaults { $0 = SimulatedDisk.Faults() } }
+        defer { disk.setFaults { $0 = SimulatedReplica.noFaults } }
         if checkpointer.isIdle {
             guard checkpointer.hasChanges, random.once(in: 3) else { return 0 }
             checkpointer.begin()

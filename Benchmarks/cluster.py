@@ -412,13 +412,16 @@ def scaling(seconds, share, copies):
             quota = Quota(contender.node_processes, share)
             try:
                 contender.client_map()
-                connections = contender.connections(uniform, 100, 32)
+                connections = contender.connections(uniform, 100, 96)
                 run(connections, seconds / 4)
                 number, took, _ = run(connections, seconds)
                 rates.append(number * 100 / took)
             finally:
-                contender.stop()
-                quota.remove()
+                # It must go even if a server has not ended well.
+                try:
+                    contender.stop()
+                finally:
+                    quota.remove()
     return rates
 
 

@@ -75,7 +75,7 @@ public struct PartitionTable: ~Copyable {
     }
 
     /// Operations whose memory is asked for together.
-    private static let prefetchCount = 32
+    @inlinable public static var prefetchCount: Int { 32 }
 
     /// Applies operations one by one, in order, each seeing the outcome of those before it.
     ///

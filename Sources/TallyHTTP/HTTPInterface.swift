@@ -75,15 +75,16 @@ public struct HTTPInterface: Service {
                     ])
             }, eventLoopGroupProvider: .shared(group), logger: quiet)
         let executor = EventLoopExecutor(group.next())
+        let result: Result<Void, any Error>
         do {
-            try await withTaskExecutorPreference(executor) { try await application.run() }
+            result = .success(
+                try await withTaskExecutorPreference(executor) { try await application.run() })
         } catch {
-            executor.end()
-            try? await group.shutdownGracefully()
-            throw error
+            result = .failure(error)
         }
         executor.end()
-        try await group.shutdownGracefully()
+        try? await group.shutdownGracefully()
+        try result.get()
     }
 
     private func router() -> Router<TallyContext> {

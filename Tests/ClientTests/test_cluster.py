@@ -212,12 +212,14 @@ def test_a_node_that_starts_before_the_brokers_waits_for_them(cluster):
     for broker in cluster.brokers:
         broker.kill()
     node.start()
-    before = node.log().count("waiting for the NATS servers")
-    wait_until(lambda: node.log().count("waiting for the NATS servers") > before + 1, "the node to wait")
+    def complaints():
+        return node.log().count("waiting for the NATS servers")
+    before = complaints()
+    wait_until(lambda: complaints() > before + 1, "the node to wait")
     # One of three cannot say anything for the others.
     cluster.brokers[0].start().wait_until_ready()
-    waited = node.log().count("waiting for the NATS servers")
-    wait_until(lambda: node.log().count("waiting for the NATS servers") > waited, "the node to go on waiting")
+    waited = complaints()
+    wait_until(lambda: complaints() > waited, "the node to go on waiting")
     assert node.is_running
     cluster.heal()
 

@@ -44,11 +44,11 @@ extension Node {
         locks[lockIndex(Int(batch.operations[run.lowerBound].partition))].withLock { _ in
             whileOpen(&application) { application in
                 var start = run.lowerBound
-                var end = min(start &+ Self.prefetchCount, run.upperBound)
+                var end = min(start &+ PartitionTable.prefetchCount, run.upperBound)
                 partitions.prefetchRequests(batch.operations + start, count: end &- start)
                 while start < run.upperBound {
                     partitions.locateRequests(batch.operations + start, count: end &- start)
-                    let next = min(end &+ Self.prefetchCount, run.upperBound)
+                    let next = min(end &+ PartitionTable.prefetchCount, run.upperBound)
                     // What the next ones need first comes while these are executed.
                     partitions.prefetchRequests(batch.operations + end, count: next &- end)
                     while start < end {
@@ -74,9 +74,6 @@ extension Node {
         if isDone { return }
         executeLocked(once, &batch, start..<(start &+ 2), [], time, &application)
     }
-
-    /// Operations whose memory is asked for together, two of them a request.
-    private static var prefetchCount: Int { 32 }
 
     /// By what requests are judged, milliseconds since 1970.
     private typealias JudgingTime = (now: UInt64, horizon: UInt64)

@@ -29,6 +29,7 @@ final class LoopContext: @unchecked Sendable {
     /// Whether what has gathered cannot be executed until the journal moves.
     private(set) var isStalled = false
     private var endTurn: @Sendable () -> Void = {}
+    /// Whether the loop is shut down, or about to be.
     private let isOver = Locked(false)
     /// What has come back by logs and has not been dealt with.
     private let landings = Locked<[(Flight, log: Int)]>([])

@@ -114,16 +114,17 @@ struct ClusterServer {
         _ name: String, _ client: NATSClient, _ logger: Logger
     ) async throws -> ClusterSettings {
         while true {
+            let reason: String
             do {
                 try await client.waitUntilConnected(timeout: .seconds(5))
                 return try await ClusterDirectory(client).settings(of: name)
             } catch NATSRequestError.timedOut {
-                logger.warning(
-                    "waiting for the NATS servers", metadata: ["error": "none is connected to"])
-            } catch ClusterError.servers(let reason) {
-                logger.warning("waiting for the NATS servers", metadata: ["error": "\(reason)"])
-                try await Task.sleep(for: .seconds(1))
+                reason = "none is connected to"
+            } catch ClusterError.servers(let told) {
+                reason = told
             }
+            logger.warning("waiting for the NATS servers", metadata: ["reason": "\(reason)"])
+            try await Task.sleep(for: .seconds(1))
         }
     }
 }

@@ -1,6 +1,4 @@
 internal import NIOCore
-internal import NIOPosix
-internal import TallyCore
 
 /// Runs asynchronous functions on an event loop, so that a request stays on the thread that has read it.
 ///
@@ -8,20 +6,13 @@ internal import TallyCore
 /// wakes takes processors from those who serve Redis clients.
 final class EventLoopExecutor: TaskExecutor {
     private let eventLoop: any EventLoop
-    private let isOver = Locked(false)
 
+    /// - Parameter eventLoop: Must not be shut down while there are tasks.
     init(_ eventLoop: any EventLoop) { self.eventLoop = eventLoop }
 
     func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         let executor = asUnownedTaskExecutor()
-        let isOver = isOver.withLock { isOver in
-            if !isOver { eventLoop.execute { job.runSynchronously(on: executor) } }
-            return isOver
-        }
-        if isOver { NIOThreadPool.singleton.submit { _ in job.runSynchronously(on: executor) } }
+        eventLoop.execute { job.runSynchronously(on: executor) }
     }
-
-    /// The loop is about to be shut down: what tasks have left to do, they do elsewhere.
-    func end() { isOver.withLock { $0 = true } }
 }

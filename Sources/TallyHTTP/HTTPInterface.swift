@@ -28,6 +28,10 @@ public struct HTTPInterface: Service {
         }
     }
 
+    /// The thread of all requests. It stays until the process ends: some of what the web server does when it is shut
+    /// down, it does in tasks that nobody can wait for.
+    private static let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+
     private let server: RESPServer
     private let registry: PrometheusRegistry
     private let configuration: Configuration
@@ -60,7 +64,6 @@ public struct HTTPInterface: Service {
                 .http1()
             }
         let isSecure = configuration.certificates != nil
-        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let application = Application(
             router: router(), server: builder,
             configuration: .init(
@@ -73,18 +76,10 @@ public struct HTTPInterface: Service {
                             "\(channel.localAddress?.ipAddress ?? "?"):\(channel.localAddress?.port ?? 0)",
                         "tls": "\(isSecure ? "yes" : "no")",
                     ])
-            }, eventLoopGroupProvider: .shared(group), logger: quiet)
-        let executor = EventLoopExecutor(group.next())
-        let result: Result<Void, any Error>
-        do {
-            result = .success(
-                try await withTaskExecutorPreference(executor) { try await application.run() })
-        } catch {
-            result = .failure(error)
+            }, eventLoopGroupProvider: .shared(Self.group), logger: quiet)
+        try await withTaskExecutorPreference(EventLoopExecutor(Self.group.next())) {
+            try await application.run()
         }
-        executor.end()
-        try? await group.shutdownGracefully()
-        try result.get()
     }
 
     private func router() -> Router<TallyContext> {
